@@ -1,0 +1,301 @@
+"""What an argument may be: one function a kind of input, and the only worded errors.
+
+Shapes and dtypes are checked when a loss is traced. What only values reveal is NaN in the row that
+holds it, and an error in words under `jl.checked`.
+"""
+
+import contextvars
+import dataclasses
+import functools
+import math
+from typing import Any, NoReturn
+
+import jax.numpy as jnp
+from jax import Array
+from jax.experimental import checkify
+from jax.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Real numbers between two bounds, each of them in or out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    closed_low: bool = False
+    closed_high: bool = False
+
+    def holds(self, x: Any) -> Any:
+        """Whether x lies inside, elementwise, for NumPy and JAX alike. NaN lies in no interval."""
+        above = x >= self.low if self.closed_low or self.low == -math.inf else x > self.low
+        below = x <= self.high if self.closed_high or self.high == math.inf else x < self.high
+        return above & below
+
+    def __str__(self) -> str:
+        left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
+        low, high = (f"{x:g}".replace("inf", "∞") for x in (self.low, self.high))
+        return f"{left}{low}, {high}{right}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A few numbers, such as the labels −1 and +1."""
+
+    values: tuple[float, ...]
+
+    def holds(self, x: Any) -> Any:
+        """Whether x is one of them, elementwise."""
+        return functools.reduce(
+            lambda found, value: found | (x == value), self.values[1:], x == self.values[0]
+        )
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(f"{value:g}" for value in self.values) + "}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A domain that is not a set of numbers, said in words."""
+
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+
+Domain = Interval | Choice | Named
+
+REAL = Interval()
+POSITIVE = Interval(low=0)
+NON_NEGATIVE = Interval(low=0, closed_low=True)
+UNIT = Interval(0, 1, closed_low=True, closed_high=True)
+OPEN_UNIT = Interval(0, 1)
+HALF_OPEN_UNIT = Interval(0, 1, closed_low=True)
+ABOVE_MINUS_ONE = Interval(low=-1)
+LOG_PROBABILITY = Interval(high=0, closed_high=True)
+SIGNS = Choice((-1.0, 1.0))
+CLASSES = Named("class ids in [0, K), or distributions over the K classes")
+DISTRIBUTION = Named("a distribution over the last axis")
+LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
+
+# How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
+_SUM_SLACK = 1e-2
+
+
+# --- dtypes -----------------------------------------------------------------------------------
+
+
+def compute_dtype(*arrays: ArrayLike) -> Any:
+    """float64 if any array is, float32 otherwise: half precision is never computed in."""
+    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def _refuse(who: str, name: str, wanted: str, got: str, fix: str) -> NoReturn:
+    msg = f"{who}: `{name}` must be {wanted}, got {got}; {fix}."
+    raise TypeError(msg)
+
+
+def _real(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Predictions: floating point as they come, computed in float32 at least."""
+    converted = [jnp.asarray(array) for array in arrays.values()]
+    for name, array in zip(arrays, converted, strict=True):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            _refuse(
+                who,
+                name,
+                "floating point",
+                str(array.dtype),
+                "convert it with `.astype(jnp.float32)`",
+            )
+    return converted
+
+
+def _number(who: str, name: str, array: ArrayLike) -> Array:
+    """Targets: any real number; integers and booleans are converted later."""
+    array = jnp.asarray(array)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        _refuse(who, name, "real", str(array.dtype), "split it into real and imaginary parts")
+    return array
+
+
+# --- shapes -----------------------------------------------------------------------------------
+
+
+def _same_shape(who: str, **arrays: Array) -> None:
+    """Refuse to broadcast: two shapes that differ are a mistake far more often than a wish."""
+    (first, a), (second, b) = arrays.items()
+    if a.shape != b.shape:
+        msg = f"{who}: `{first}` {a.shape} and `{second}` {b.shape} must have one shape; {_likely_fix(first, a, second, b)}."
+        raise ValueError(msg)
+
+
+def _likely_fix(first: str, a: Array, second: str, b: Array) -> str:
+    if a.shape == (*b.shape, 1):
+        return f"squeeze the last axis of `{first}`"
+    if b.shape == (*a.shape, 1):
+        return f"squeeze the last axis of `{second}`"
+    if a.size == b.size:
+        return f"reshape `{second}` to {a.shape}"
+    return "broadcast one of them with `jnp.broadcast_to`"
+
+
+def _with_items(who: str, name: str, array: Array, items: str) -> None:
+    if array.ndim == 0 or array.shape[-1] == 0:
+        msg = (
+            f"{who}: `{name}` must have shape [*rows, {items}], got {array.shape}; {items} are the last axis."
+        )
+        raise ValueError(msg)
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def poison(who: str, name: str, array: Array, valid: Array, wanted: object) -> Array:
+    """`array`, NaN where not `valid`; under `jl.checked` an error that names the first such value."""
+    _report(who, name, array, valid, wanted)
+    return jnp.where(valid, array, jnp.nan)
+
+
+# Whether a loss is being traced under `jl.checked`. Outside it no check is left in the program: a
+# check is an effect, and a compiled call with an effect takes ten times as long to dispatch.
+CHECKING: contextvars.ContextVar[bool] = contextvars.ContextVar("checking", default=False)
+
+
+def _report(who: str, name: str, array: Array, valid: Array, wanted: object) -> None:
+    if not CHECKING.get() or valid.size == 0:
+        return
+    first = jnp.argmin(valid.reshape(-1))
+    wanted = str(wanted).replace("{", "{{").replace("}", "}}")
+    message = f"{who}: `{name}` must be in {wanted}, got {{value}} at flat index {{index}}"
+    checkify.check(jnp.all(valid), message, value=array.reshape(-1)[first], index=first)
+
+
+def inside(who: str, name: str, array: Array, domain: Domain) -> Array:
+    """`array`, NaN outside its domain."""
+    if isinstance(domain, Named) or domain == REAL:
+        return array
+    return poison(who, name, array, domain.holds(array), domain)
+
+
+# --- the kinds of input -----------------------------------------------------------------------
+
+
+def paired(who: str, *, domain: Domain = REAL, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Two arrays of one shape, predictions first, `[*rows]`: regression and its like."""
+    (first, a), (second, b) = arrays.items()
+    (predictions,), targets = _real(who, **{first: a}), _number(who, second, b)
+    _same_shape(who, **{first: predictions, second: targets})
+    dtype = compute_dtype(predictions, targets)
+    predictions, targets = predictions.astype(dtype), targets.astype(dtype)
+    return inside(who, first, predictions, domain), inside(who, second, targets, domain)
+
+
+def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Two arrays of one shape `[*rows, D]` whose last axis is one vector a row."""
+    first, second = paired(who, **arrays)
+    _with_items(who, next(iter(arrays)), first, "features")
+    return first, second
+
+
+def binary(
+    who: str, *, labels_in: Domain = UNIT, scores_in: Domain = REAL, **arrays: ArrayLike
+) -> tuple[Array, Array]:
+    """Scores and labels of one shape, `[*rows]`; labels in [0, 1], or −1 and +1 for a margin."""
+    (first, a), (second, b) = arrays.items()
+    if labels_in == SIGNS and jnp.result_type(b) == jnp.bool_:
+        _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
+    scores, labels = paired(who, **arrays)
+    return inside(who, first, scores, scores_in), inside(who, second, labels, labels_in)
+
+
+def classified(
+    who: str, ignore_index: int | Array | None = None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array | None]:
+    """Logits `[*rows, K]`, with class ids `[*rows]` (integer) or distributions `[*rows, K]` (floating).
+
+    Ids come back as they are, out of range or not; distributions in the logits' dtype, NaN where a
+    row is none. Third come the rows to ignore, emptied of whatever they held; None without
+    `ignore_index`.
+    """
+    (first, a), (second, b) = arrays.items()
+    (logits,), labels = _real(who, **{first: a}), _number(who, second, b)
+    _with_items(who, first, logits, "classes")
+    if labels.dtype == jnp.bool_:
+        fix = "a one-hot row becomes a distribution with `.astype(jnp.float32)`"
+        _refuse(who, second, "class ids or distributions", "bool", fix)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _same_shape(who, **{first: logits, second: labels})
+        dtype = compute_dtype(logits, labels)
+        return logits.astype(dtype), _distribution(who, second, labels.astype(dtype)), None
+    _check_ids(who, first, logits, second, labels)
+    logits, ignored = logits.astype(compute_dtype(logits)), None
+    if ignore_index is not None:
+        ignored = labels == ignore_index
+        labels, logits = jnp.where(ignored, 0, labels), jnp.where(ignored[..., None], 0, logits)
+    classes = logits.shape[-1]
+    _report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
+    return logits, labels, ignored
+
+
+def has_ids(scores: Array, labels: Array) -> bool:
+    """Whether the labels are class ids, one a row, rather than distributions."""
+    return labels.ndim < scores.ndim
+
+
+def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> Array | None:
+    """An option given for each class, `[K]` or the scores' shape, in the scores' shape."""
+    return None if option is None else on_trailing_axes(who, name, option, scores)
+
+
+def on_trailing_axes(who: str, name: str, option: ArrayLike, data: Array) -> Array:
+    """An option that is a scalar or stands against the trailing axes of the data, broadcast to it."""
+    option = jnp.asarray(option)
+    if option.shape != data.shape[data.ndim - option.ndim :] or option.ndim > data.ndim:
+        msg = (
+            f"{who}: `{name}` {option.shape} must be a scalar or have the shape of the trailing axes "
+            f"of the data {data.shape}; reshape it."
+        )
+        raise ValueError(msg)
+    return jnp.broadcast_to(option, data.shape)
+
+
+def is_off(option: float | Array) -> bool:
+    """Whether an option is known, when traced, to be zero: then its term need not be computed."""
+    return isinstance(option, (int, float)) and option == 0
+
+
+def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) -> None:
+    if labels.shape == logits.shape:
+        _refuse(
+            who,
+            second,
+            f"class ids {logits.shape[:-1]} or floating distributions {logits.shape}",
+            f"{labels.dtype} {labels.shape}",
+            "convert one-hot rows with `.astype(jnp.float32)`",
+        )
+    if labels.shape != logits.shape[:-1]:
+        fix = "squeeze its last axis" if labels.shape == (*logits.shape[:-1], 1) else "give one id a row"
+        msg = f"{who}: `{second}` {labels.shape} must have the rows' shape {logits.shape[:-1]} of `{first}` {logits.shape}; {fix}."
+        raise ValueError(msg)
+
+
+def _distribution(who: str, name: str, array: Array) -> Array:
+    """`array`, NaN in rows that are negative somewhere or do not sum to 1."""
+    valid = (jnp.abs(jnp.sum(array, axis=-1, keepdims=True) - 1) <= _SUM_SLACK) & (array >= 0)
+    return poison(who, name, array, valid, "distributions: non-negative, each row summing to 1")
+
+
+def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Two distributions `[*rows, K]`, the first one's logarithms where `logarithms` says so."""
+    first, second = arrays
+    predictions, targets = vectors(who, **arrays)
+    logs = predictions if logarithms else None
+    shares = predictions if logs is None else jnp.exp(logs)
+    valid = (jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK) & (shares >= 0)
+    wanted = (
+        "log-probabilities whose exponentials sum to 1"
+        if logarithms
+        else "distributions: non-negative, each row summing to 1"
+    )
+    return poison(who, first, predictions, valid, wanted), _distribution(who, second, targets)

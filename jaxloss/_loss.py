@@ -1,0 +1,208 @@
+"""The `@loss(...)` decorator: one compiled call, and the card that says what is true of a loss."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import checkify
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from jaxloss import _contracts
+from jaxloss._contracts import Domain, Named
+
+P = ParamSpec("P")
+Task = Literal["regression", "vector", "binary", "margin", "categorical", "divergence"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """What holds of a loss at its default options, over its whole domain; each claim is attacked by a test.
+
+    non_negative: ℓ ≥ 0. zero_at_target: ℓ = 0 where the prediction says what the target says.
+    symmetric: predictions and targets may change places; for classes, the classes may be renamed.
+    convex: in the predictions. lipschitz: the largest norm of a row's gradient. smooth: the largest
+    ratio of a change of gradient to the change of prediction. bounded: the largest value.
+    shift_invariant: a constant added to predictions and targets (to all logits) changes nothing.
+    elicits: the statistic of the targets that the best constant prediction equals.
+    """
+
+    non_negative: bool = False
+    zero_at_target: bool = False
+    symmetric: bool = False
+    convex: bool = False
+    lipschitz: float | None = None
+    smooth: float | None = None
+    bounded: float | None = None
+    shift_invariant: bool = False
+    elicits: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """The facts about one loss, as data: for the docs, `jaxloss list`, the tests and the plots.
+
+    `counts` takes what the loss takes and says which rows its options leave in a mean: rows that
+    `ignore_index` names have no loss, and a mean must not divide by them. None where all count.
+    """
+
+    name: str
+    task: Task
+    loss: Callable[..., Array]
+    domain: Mapping[str, Domain]
+    options: Mapping[str, Domain]
+    claims: Claims
+    source: str
+    counts: Callable[..., Array | None] | None = None
+
+    @property
+    def family(self) -> str:
+        """The module that holds it: "robust" for robust.huber."""
+        return self.name.split(".")[0]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the docstring."""
+        return (inspect.getdoc(self.loss) or "").split("\n")[0]
+
+    @property
+    def formula(self) -> str:
+        """The indented block of the docstring: the value, then its derivative."""
+        paragraphs = (inspect.getdoc(self.loss) or "").split("\n\n")
+        return next((inspect.cleandoc(p) for p in paragraphs[1:] if p.startswith("    ")), "")
+
+
+CARDS: dict[str, Card] = {}
+
+
+def loss(
+    task: Task,
+    *,
+    domain: Mapping[str, Domain],
+    options: Mapping[str, Domain] | None = None,
+    claims: Claims,
+    source: str,
+    counts: Callable[..., Array | None] | None = None,
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """Make a formula a public loss: compiled as one call, its hyperparameters checked, its card kept."""
+
+    def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
+        family = function.__module__.rsplit(".", 1)[-1]
+        name = f"{family}.{function.__name__}"
+        ranges = dict(options or {})
+        run = compiled(functools.partial(_with_options_in_range, name, ranges, function), inline=True)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Array:
+            if kwargs:
+                check_options(name, ranges, kwargs)
+            return run(*args, **kwargs)
+
+        CARDS[name] = Card(name, task, call, dict(domain), ranges, claims, source, counts)
+        call.card = CARDS[name]  # pyright: ignore[reportFunctionMemberAccess]
+        return call
+
+    return decorate
+
+
+def card_of(function: Callable[..., Any]) -> Card | None:
+    """The card of a loss of ours; None for anybody else's."""
+    return getattr(function, "card", None)
+
+
+def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
+    """One compiled call: strings, flags and callables among the options are static, the rest is traced."""
+
+    @functools.partial(jax.jit, static_argnums=0, inline=inline)
+    def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
+        return function(*data, **dict(static), **traced)
+
+    def call(*data: Any, **options: Any) -> Any:
+        static = tuple((name, value) for name, value in options.items() if _is_static(value))
+        if static:
+            options = {name: value for name, value in options.items() if not _is_static(value)}
+        return run(static, data, options)
+
+    return call
+
+
+def _is_static(value: Any) -> bool:
+    return isinstance(value, (str, bool)) or callable(value)
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function say in words what it would otherwise answer with NaN.
+
+        jl.checked(jl.mean(loss))(predictions, targets)
+        jl.checked(jax.grad(objective))(params, batch)
+
+    A label out of range, a target outside the domain, probabilities that do not sum to 1: the error
+    names the loss, the argument, the domain, the value and where it stands. Wrap the outermost
+    function, outside `jax.jit`; without the wrapper these checks cost nothing.
+
+    Returns:
+        The same function, compiled, that raises.
+
+    Raises:
+        ValueError: (of the result) the first value found outside its domain.
+
+    """
+    run = compiled(checkify.checkify(function, errors=checkify.user_checks))
+
+    @functools.wraps(function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _checking():
+            error, result = run(*args, **kwargs)
+        if message := error.get():
+            raise ValueError(message.removesuffix(" (`check` failed)"))
+        return result
+
+    return call
+
+
+@contextlib.contextmanager
+def _checking() -> Iterator[None]:
+    """Trace losses with their checks, also inside functions compiled before without them.
+
+    The metadata changes no result. It is part of what `jax.jit` remembers a trace by, so a trace
+    made outside is not taken for one made here.
+    """
+    token = _contracts.CHECKING.set(True)
+    try:
+        with set_xla_metadata(jaxloss="checked"):
+            yield
+    finally:
+        _contracts.CHECKING.reset(token)
+
+
+def check_options(who: str, ranges: Mapping[str, Domain], options: Mapping[str, Any]) -> None:
+    """Refuse a concrete hyperparameter out of its range, before anything is traced."""
+    for name, value in options.items():
+        domain = ranges.get(name)
+        if domain is None or isinstance(domain, Named) or value is None or isinstance(value, jax.core.Tracer):
+            continue
+        if not np.all(domain.holds(np.asarray(value))):
+            msg = f"{who}: `{name}` must be in {domain}, got {value}."
+            raise ValueError(msg)
+
+
+def _with_options_in_range(
+    who: str,
+    ranges: Mapping[str, Domain],
+    function: Callable[..., Array],
+    *args: Any,
+    **options: Any,
+) -> Array:
+    """Call the formula with its hyperparameters in the data's dtype, NaN where out of range."""
+    dtype = _contracts.compute_dtype(*args)
+    for name, value in options.items():
+        domain = ranges.get(name)
+        if domain is not None and not isinstance(domain, Named) and value is not None:
+            options[name] = _contracts.inside(who, name, jnp.asarray(value, dtype), domain)
+    return function(*args, **options)

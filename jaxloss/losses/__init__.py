@@ -1,0 +1,1 @@
+"""The families of losses, one file each; families never import one another."""

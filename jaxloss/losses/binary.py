@@ -1,0 +1,233 @@
+"""Losses of a score against one of two labels: {0, 1} (or a probability), or −1 and +1 for a margin."""
+
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int, Real
+
+from jaxloss import numerics
+from jaxloss._contracts import HALF_OPEN_UNIT, NON_NEGATIVE, REAL, SIGNS, UNIT, binary
+from jaxloss._loss import Claims, loss
+
+_LOGITS = {"logits": REAL, "labels": UNIT}
+_MARGIN = {"scores": REAL, "labels": SIGNS}
+
+
+@loss(
+    "binary",
+    domain=_LOGITS,
+    options={"pos_weight": NON_NEGATIVE, "label_smoothing": HALF_OPEN_UNIT},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=1.0,
+        smooth=0.25,
+        elicits="mean",
+    ),
+    source="Good (1952), Rational Decisions; torch's BCEWithLogitsLoss for pos_weight.",
+)
+def cross_entropy(
+    logits: Float[ArrayLike, "*rows"],
+    labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"],
+    *,
+    pos_weight: float | Array | None = None,
+    label_smoothing: float | Array = 0.0,
+) -> Float[Array, "*rows"]:
+    """Negative log-likelihood of a Bernoulli label under its log-odds.
+
+        ℓ = w y log(1 + e^−z) + (1 − y) log(1 + e^z),    ∂ℓ/∂z = (1 − y) σ(z) − w y σ(−z)
+
+    No digit is lost where the label is nearly certain: at z = 17 the loss is 4e-8, not 0.
+
+    Args:
+        logits: floating point, the log-odds z of label 1.
+        labels: y in [0, 1], of the same shape: 0, 1, or the probability of 1.
+        pos_weight: w ≥ 0, the weight of label 1; a scalar, or one a row.
+        label_smoothing: α in [0, 1); y becomes (1 − α) y + α/2.
+
+    Returns:
+        The loss of each row, in nats; NaN where a label lies outside [0, 1].
+
+    Raises:
+        TypeError: logits that are not floating point.
+        ValueError: two shapes; a concrete option out of range.
+
+    """
+    logits, labels = binary("binary.cross_entropy", logits=logits, labels=labels)
+    successes = labels + label_smoothing * (0.5 - labels)
+    failures = 1 - successes
+    if pos_weight is not None:
+        successes = pos_weight * successes
+    return numerics.binomial_nll(logits, successes, failures)
+
+
+@loss(
+    "binary",
+    domain={"probabilities": UNIT, "labels": UNIT},
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, elicits="mean"),
+    source="Good (1952), Rational Decisions.",
+)
+def probability_cross_entropy(
+    probabilities: Float[ArrayLike, "*rows"],
+    labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"],
+) -> Float[Array, "*rows"]:
+    """Negative log-likelihood of a Bernoulli label under its probability.
+
+        ℓ = −y log p − (1 − y) log(1 − p),    ∂ℓ/∂p = −y/p + (1 − y)/(1 − p)
+
+    With 0·log 0 = 0, and a zero derivative for it. A label that p rules out costs ∞, where torch says
+    100. Prefer `cross_entropy` on logits: 1 − p has lost its digits before it gets here.
+
+    Args:
+        probabilities: floating point, p in [0, 1].
+        labels: y in [0, 1], of the same shape.
+
+    Returns:
+        The loss of each row, in nats; NaN where an argument lies outside [0, 1].
+
+    Raises:
+        TypeError: probabilities that are not floating point.
+        ValueError: two shapes.
+
+    """
+    probabilities, labels = binary(
+        "binary.probability_cross_entropy", scores_in=UNIT, probabilities=probabilities, labels=labels
+    )
+    return -numerics.xlogy(labels, probabilities) - numerics.xlog1py(1 - labels, -probabilities)
+
+
+@loss(
+    "binary",
+    domain=_LOGITS,
+    options={"gamma": NON_NEGATIVE, "alpha": UNIT},
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True),
+    source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4 and 5.",
+)
+def focal(
+    logits: Float[ArrayLike, "*rows"],
+    labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"],
+    *,
+    gamma: float | Array = 2.0,
+    alpha: float | Array | None = None,
+) -> Float[Array, "*rows"]:
+    """Cross-entropy that fades as the prediction comes to be right.
+
+        ℓ = a q^γ h,    ∂ℓ/∂z = a q^γ (h′ + γ h σ(z) σ(−z) (1 − 2y) / q)
+
+    with h the cross-entropy, q = (1 − y) σ(z) + y σ(−z) the probability of the other label, and
+    a = α y + (1 − α)(1 − y), or 1 without alpha. γ = 0 is the cross-entropy.
+
+    Args:
+        logits: floating point, the log-odds z of label 1.
+        labels: y in [0, 1], of the same shape.
+        gamma: γ ≥ 0, how fast it fades.
+        alpha: in [0, 1], the weight of label 1 against that of label 0.
+
+    Returns:
+        The loss of each row, in nats; NaN where a label lies outside [0, 1].
+
+    Raises:
+        TypeError: logits that are not floating point.
+        ValueError: two shapes; a concrete option out of range.
+
+    """
+    logits, labels = binary("binary.focal", logits=logits, labels=labels)
+    other = (1 - labels) * numerics.sigmoid(logits) + labels * numerics.sigmoid(-logits)
+    entropy = numerics.binomial_nll(logits, labels, 1 - labels)
+    faded = numerics.power(other, gamma) * entropy
+    return faded if alpha is None else faded * (alpha * labels + (1 - alpha) * (1 - labels))
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=1.0,
+        smooth=0.25,
+        elicits="mean",
+    ),
+    source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, sec. 3; torch's SoftMarginLoss.",
+)
+def logistic(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """Cross-entropy of labels −1 and +1.
+
+        ℓ = log(1 + e^−yz),    ∂ℓ/∂z = −y σ(−yz)
+
+    Args:
+        scores: floating point, the log-odds z of label +1.
+        labels: y, −1 or +1, of the same shape.
+
+    Returns:
+        The loss of each row, in nats; NaN where a label is neither −1 nor +1.
+
+    Raises:
+        TypeError: scores that are not floating point; labels that are bool.
+        ValueError: two shapes.
+
+    """
+    scores, labels = binary("binary.logistic", labels_in=SIGNS, scores=scores, labels=labels)
+    return numerics.softplus(-labels * scores)
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=1.0,
+        elicits="mode",
+    ),
+    source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3.",
+)
+def hinge(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """How far a score falls short of the margin 1 on its label's side.
+
+        ℓ = max(1 − yz, 0),    ∂ℓ/∂z = −y where yz < 1, else 0
+
+    At yz = 1 the derivative is taken as 0.
+
+    Args and errors as for `logistic`; the loss has the scores' unit.
+    """
+    scores, labels = binary("binary.hinge", labels_in=SIGNS, scores=scores, labels=labels)
+    return numerics.relu(1 - labels * scores)
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        smooth=2.0,
+        elicits="mean",
+    ),
+    source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3 (σ = 2); Keras's SquaredHinge.",
+)
+def squared_hinge(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """The square of the hinge loss, smooth where that has its corner.
+
+        ℓ = max(1 − yz, 0)²,    ∂ℓ/∂z = −2y max(1 − yz, 0)
+
+    Its best constant score is the mean label.
+
+    Args and errors as for `logistic`.
+    """
+    scores, labels = binary("binary.squared_hinge", labels_in=SIGNS, scores=scores, labels=labels)
+    shortfall = numerics.relu(1 - labels * scores)
+    return shortfall * shortfall

@@ -1,0 +1,247 @@
+"""Losses of K logits a row against a class id or a distribution over the classes."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int
+
+from jaxloss import numerics
+from jaxloss._contracts import (
+    CLASSES,
+    HALF_OPEN_UNIT,
+    LOG_DISTRIBUTION,
+    NON_NEGATIVE,
+    REAL,
+    classified,
+    each_class,
+    has_ids,
+    is_off,
+)
+from jaxloss._loss import Claims, loss
+
+Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
+
+
+def _counted(
+    logits: Array, labels: Array, *, ignore_index: int | Array | None = None, **_: object
+) -> Array | None:
+    """The rows of a mean: all but those whose label is the one to ignore."""
+    return None if ignore_index is None or not has_ids(logits, labels) else labels != ignore_index
+
+
+@loss(
+    "categorical",
+    domain={"logits": REAL, "labels": CLASSES},
+    options={
+        "label_smoothing": HALF_OPEN_UNIT,
+        "class_weights": NON_NEGATIVE,
+        "z_loss": NON_NEGATIVE,
+    },
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=2.0**0.5,
+        smooth=0.5,
+        shift_invariant=True,
+        elicits="mean",
+    ),
+    source="Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs; "
+    "Szegedy et al. (2016), Rethinking the Inception Architecture, sec. 7 (smoothing); "
+    "Chowdhery et al. (2022), PaLM, sec. 5 (z_loss).",
+    counts=_counted,
+)
+def cross_entropy(
+    logits: Float[ArrayLike, "*rows classes"],
+    labels: Labels,
+    *,
+    label_smoothing: float | Array = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    z_loss: float | Array = 0.0,
+    ignore_index: int | Array | None = None,
+    class_where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*rows"]:
+    """Negative log-likelihood of the label under the softmax of the logits.
+
+        ℓ = −Σ w t log p + c Z²,    ∂ℓ/∂z = p Σ w t − w t + 2 c Z p
+
+    with p = softmax z, Z = log Σ e^z, and t the label's distribution, smoothed to (1 − α) t + α/K. For
+    a class id y and no options this is softplus(log Σ_{j≠y} e^{z_j − z_y}): no digit is lost
+    where the logits share an offset of 1e4, where the label leads by 17 (4e-8, not 0), or where
+    classes are excluded by a logit of −∞.
+
+    A torch weighted *mean* divides by the weights of the labels as well: that is
+    `jl.mean(cross_entropy)(logits, labels, weights=class_weights[labels])`, without the option.
+
+    Args:
+        logits: floating point, `[*rows, classes]`.
+        labels: class ids, integer `[*rows]`, or distributions, floating `[*rows, classes]`.
+        label_smoothing: α in [0, 1), spread over the classes that there are.
+        class_weights: `[classes]`, ≥ 0, what each class counts.
+        z_loss: c ≥ 0, the coefficient that keeps the normaliser near 1.
+        ignore_index: a class id whose rows have loss 0, and which a `jl.mean` leaves out.
+        class_where: bool, `[classes]` or the logits' shape: the classes that there are.
+
+    Returns:
+        The loss of each row, in nats; NaN, with NaN gradient, in a row whose id is out of range or
+        whose labels are no distribution; ∞ where the label is a class that is not there.
+
+    Raises:
+        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        ValueError: shapes that do not fit; a concrete option out of range.
+
+    """
+    who = "categorical.cross_entropy"
+    logits, labels, ignored = classified(who, ignore_index, logits=logits, labels=labels)
+    weights = each_class(who, "class_weights", class_weights, logits)
+    present = each_class(who, "class_where", class_where, logits)
+    if present is not None:
+        logits = jnp.where(present, logits, -jnp.inf)
+    if has_ids(logits, labels):
+        losses = _of_ids(logits, labels, weights, label_smoothing, present)
+    else:
+        losses = _of_distributions(logits, labels, weights, label_smoothing, present)
+    if not is_off(z_loss):
+        losses = losses + z_loss * jnp.square(numerics.logsumexp(logits))
+    return losses if ignored is None else jnp.where(ignored, 0, losses)
+
+
+def _of_ids(
+    logits: Array,
+    ids: Array,
+    weights: Array | None,
+    smoothing: float | Array,
+    present: Array | None,
+) -> Array:
+    """Σ_c w_c t_c (−log p_c), where −log p_c = −log p_y + z_y − z_c and t is one-hot, smoothed."""
+    surprise = numerics.softplus(numerics.log_odds_against(logits, ids))
+    weight = 1.0 if weights is None else numerics.pick(weights, ids)
+    if is_off(smoothing):
+        return weight * surprise
+    lead = numerics.pick(logits, ids)[..., None] - logits
+    weighted = lead if weights is None else weights * lead
+    mean_weight = 1.0 if weights is None else jnp.mean(weights, axis=-1, where=present)
+    blurred = mean_weight * surprise + jnp.mean(weighted, axis=-1, where=present)
+    return (1 - smoothing) * weight * surprise + smoothing * blurred
+
+
+def _of_distributions(
+    logits: Array,
+    targets: Array,
+    weights: Array | None,
+    smoothing: float | Array,
+    present: Array | None,
+) -> Array:
+    """Σ_c w_c t_c (−log p_c), each −log p_c a sum of two terms that are never negative."""
+    pivot = numerics.class_pivot(logits)
+    surprise = numerics.log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+    if not is_off(smoothing):
+        classes = logits.shape[-1] if present is None else jnp.sum(present, axis=-1, keepdims=True)
+        uniform = 1 / classes if present is None else present / classes
+        targets = (1 - smoothing) * targets + smoothing * uniform
+    if weights is not None:
+        targets = weights * targets
+    return jnp.sum(numerics.multiply(targets, surprise), axis=-1)
+
+
+@loss(
+    "categorical",
+    domain={"log_probabilities": LOG_DISTRIBUTION, "labels": CLASSES},
+    options={"class_weights": NON_NEGATIVE},
+    claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, elicits="mean"),
+    source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108; torch's NLLLoss.",
+    counts=_counted,
+)
+def nll(
+    log_probabilities: Float[ArrayLike, "*rows classes"],
+    labels: Labels,
+    *,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    ignore_index: int | Array | None = None,
+) -> Float[Array, "*rows"]:
+    """Negative log-probability of the label, given the logarithms of all of them.
+
+        ℓ = −Σ w t log p,    ∂ℓ/∂log p = −w t
+
+    With t the label's distribution. A class with t = 0 costs nothing, though its log p is −∞. The
+    given numbers are taken at their word: no softmax is applied, and none is checked.
+
+    Args:
+        log_probabilities: floating point, `[*rows, classes]`.
+        labels: class ids, integer `[*rows]`, or distributions, floating `[*rows, classes]`.
+        class_weights: `[classes]`, w ≥ 0, what each class counts.
+        ignore_index: a class id whose rows have loss 0, and which a `jl.mean` leaves out.
+
+    Returns:
+        The loss of each row, in nats; NaN in a row whose id is out of range.
+
+    Raises:
+        TypeError: log-probabilities that are not floating point; integer labels of their shape.
+        ValueError: shapes that do not fit; concrete weights that are negative.
+
+    """
+    scores, labels, ignored = classified(
+        "categorical.nll", ignore_index, log_probabilities=log_probabilities, labels=labels
+    )
+    weights = each_class("categorical.nll", "class_weights", class_weights, scores)
+    if has_ids(scores, labels):
+        weight = 1.0 if weights is None else numerics.pick(weights, labels)
+        losses = -weight * numerics.pick(scores, labels)
+    else:
+        shares = labels if weights is None else weights * labels
+        losses = -jnp.sum(numerics.multiply(shares, scores), axis=-1)
+    return losses if ignored is None else jnp.where(ignored, 0, losses)
+
+
+@loss(
+    "categorical",
+    domain={"logits": REAL, "labels": CLASSES},
+    options={"gamma": NON_NEGATIVE, "class_weights": NON_NEGATIVE},
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, shift_invariant=True),
+    source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4, over a softmax.",
+    counts=_counted,
+)
+def focal(
+    logits: Float[ArrayLike, "*rows classes"],
+    labels: Labels,
+    *,
+    gamma: float | Array = 2.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    ignore_index: int | Array | None = None,
+) -> Float[Array, "*rows"]:
+    """Cross-entropy that fades as the label's probability nears 1.
+
+        ℓ = −Σ w t (1 − p)^γ log p,    ∂ℓ/∂z_j = Σ_c w_c t_c (1 − p_c)^γ (γ p_c log p_c / (1 − p_c) − 1) ([c = j] − p_j)
+
+    With p the softmax of the logits and t the label's distribution. γ = 0 is the cross-entropy.
+
+    Args:
+        logits: floating point, `[*rows, classes]`.
+        labels: class ids, integer `[*rows]`, or distributions, floating `[*rows, classes]`.
+        gamma: γ ≥ 0, how fast it fades.
+        class_weights: `[classes]`, w ≥ 0, what each class counts.
+        ignore_index: a class id whose rows have loss 0, and which a `jl.mean` leaves out.
+
+    Returns:
+        The loss of each row, in nats; NaN in a row whose id is out of range.
+
+    Raises:
+        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        ValueError: shapes that do not fit; a concrete option out of range.
+
+    """
+    logits, labels, ignored = classified("categorical.focal", ignore_index, logits=logits, labels=labels)
+    weights = each_class("categorical.focal", "class_weights", class_weights, logits)
+    if has_ids(logits, labels):
+        against = numerics.log_odds_against(logits, labels)
+        weight = 1.0 if weights is None else numerics.pick(weights, labels)
+        faded = numerics.power(numerics.sigmoid(against), gamma) * numerics.softplus(against)
+        losses = weight * faded
+    else:
+        pivot = numerics.class_pivot(logits)
+        surprise = numerics.log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+        faded = numerics.power(-jnp.expm1(-surprise), gamma)
+        shares = labels if weights is None else weights * labels
+        losses = jnp.sum(numerics.multiply(shares * faded, surprise), axis=-1)
+    return losses if ignored is None else jnp.where(ignored, 0, losses)

@@ -1,0 +1,385 @@
+"""Functions that are right at every float, each with the derivative rule autodiff cannot find.
+
+The danger of a loss lives here, once: a logarithm next to one, an exponential about to overflow,
+a norm at zero. Each function is accurate to the ULPs in its docstring, in value and in derivative,
+wherever the true one is finite; a loss is then a plain formula over them and its gradient is the
+closed form.
+
+Every rule is a `jax.custom_jvp`, so forward mode, Hessians and Hessian-vector products work, and
+the primal under differentiation is the plain primal. None of them hides a NaN that was given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+
+# Below this many elements a second pass over the data is cheaper than deciding whether to make it.
+_SMALL = 1 << 20
+
+
+def _term(factor: Callable[[], Array], tangent: Any) -> Array | float:
+    """`factor() * tangent`, or nothing where the argument is not differentiated.
+
+    A zero tangent is not multiplied: ∞·0 would put a NaN into forward mode.
+    """
+    return 0.0 if isinstance(tangent, SymbolicZero) else factor() * tangent
+
+
+# --- one real argument -----------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def relu(x: Array) -> Array:
+    """max(x, 0), whose derivative is 1 where x > 0 and 0 elsewhere, at zero too.
+
+    `jnp.maximum` would split the derivative at a tie and answer ½ there.
+    """
+    return jnp.maximum(x, 0)
+
+
+@relu.defjvp
+def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return relu(x), (x > 0).astype(x.dtype) * dx
+
+
+@jax.custom_jvp
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^−x), to 4 ULPs in both tails; derivative σ(x)·σ(−x).
+
+    Autodiff's σ·(1 − σ) is zero from x = 17 on in float32.
+    """
+    return 1 / (1 + jnp.exp(-x))
+
+
+@sigmoid.defjvp
+def _sigmoid_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return sigmoid(x), sigmoid(x) * sigmoid(-x) * dx
+
+
+@jax.custom_jvp
+def softplus(x: Array) -> Array:
+    """log(1 + e^x), to 4 ULPs; derivative σ(x)."""
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@softplus.defjvp
+def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return softplus(x), sigmoid(x) * dx
+
+
+@jax.custom_jvp
+def log_cosh(x: Array) -> Array:
+    """Log cosh x, to 6 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
+
+    cosh x = 1 + (1 − e^−|x|)² / (2 e^−|x|). Beyond |x| = 40 the function is |x| − log 2 to the last
+    digit, so the exponential stops there and a straight line goes on.
+    """
+    distance = jnp.abs(x)
+    bent = jnp.minimum(distance, 40)
+    shrunk = jnp.expm1(-bent)
+    return jnp.log1p(shrunk * (shrunk * 0.5) * jnp.exp(bent)) + (distance - bent)
+
+
+@log_cosh.defjvp
+def _log_cosh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return log_cosh(x), jnp.tanh(x) * dx
+
+
+@jax.custom_jvp
+def log1mexp(x: Array) -> Array:
+    """log(1 − e^x) for x ≤ 0, to 4 ULPs; derivative −e^x / (1 − e^x); −∞ at zero, NaN above.
+
+    Mächler (2012), "Accurately computing log(1 − exp(−|a|))", eq. 7: the better of two forms on
+    either side of −log 2.
+    """
+    return jnp.where(x > -0.6931472, jnp.log(-jnp.expm1(x)), jnp.log1p(-jnp.exp(x)))
+
+
+@log1mexp.defjvp
+def _log1mexp_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return log1mexp(x), jnp.exp(x) / jnp.expm1(x) * dx
+
+
+@jax.custom_jvp
+def smooth_abs(x: Array) -> Array:
+    """√(1 + x²) − 1, to 4 ULPs from the smallest x (where it is ½x²); derivative x / √(1 + x²)."""
+    return x * (x / (1 + jnp.hypot(1, x)))
+
+
+@smooth_abs.defjvp
+def _smooth_abs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return smooth_abs(x), x / jnp.hypot(1, x) * dx
+
+
+# --- two arguments: products, ratios and logarithms that meet zero ----------------------------
+
+
+@jax.custom_jvp
+def multiply(x: Array, y: Array) -> Array:
+    """x·y, where 0·(±∞) = 0; derivatives y and x, the first taken as 0 at 0·(±∞).
+
+    The product of a probability with a log-probability: a class nobody expects costs nothing.
+    """
+    return x * jnp.where((x == 0) & jnp.isinf(y), 0, y)
+
+
+@multiply.defjvp
+def _multiply_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    return multiply(x, y), x * dy + jnp.where((x == 0) & jnp.isinf(y), 0, y) * dx
+
+
+@jax.custom_jvp
+def xlogy(x: Array, y: Array) -> Array:
+    """x·log y, where 0·log 0 = 0; derivatives log y and x/y, the latter 0 at x = 0."""
+    return multiply(x, jnp.log(y))
+
+
+def _xlogy_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    from_x = _term(lambda: jnp.log(y), dx)
+    return xlogy(x, y), from_x + _term(lambda: divide(x, y), dy)
+
+
+xlogy.defjvp(_xlogy_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def xlog1py(x: Array, y: Array) -> Array:
+    """x·log(1 + y), where 0·log 0 = 0; derivatives log(1 + y) and x/(1 + y), the latter 0 at x = 0."""
+    return multiply(x, jnp.log1p(y))
+
+
+def _xlog1py_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    from_x = _term(lambda: jnp.log1p(y), dx)
+    return xlog1py(x, y), from_x + _term(lambda: divide(x, 1 + y), dy)
+
+
+xlog1py.defjvp(_xlog1py_jvp, symbolic_zeros=True)
+
+
+def divide(x: Array, y: Array) -> Array:
+    """X / y, where 0 / 0 = 0 with zero derivatives; x / 0 stays ±∞ for any other x."""
+    both_zero = (x == 0) & (y == 0)
+    return jnp.where(both_zero, 0, x) / jnp.where(both_zero, 1, y)
+
+
+@jax.custom_jvp
+def power(x: Array, exponent: Array) -> Array:
+    """x^exponent for x ≥ 0; derivatives exponent·x^exponent / x and x^exponent·log x, both 0 at x = 0.
+
+    Autodiff's exponent·x^(exponent − 1) is infinite at zero for an exponent below one, and the
+    factor that would have cancelled it comes too late.
+    """
+    return jnp.power(x, exponent)
+
+
+def _power_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, exponent), (dx, dexponent) = primals, tangents
+    powered = power(x, exponent)
+    logarithm = jnp.log(jnp.where(x == 0, 1, x))
+    from_x = _term(lambda: exponent * divide(powered, jnp.where(powered == 0, 1, x)), dx)
+    return powered, from_x + _term(lambda: powered * logarithm, dexponent)
+
+
+power.defjvp(_power_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def log1p_difference(x: Array, y: Array) -> Array:
+    """log(1 + x) − log(1 + y), to 8 ULPs also where x ≈ y; derivatives 1/(1 + x) and −1/(1 + y)."""
+    relative = (x - y) / (1 + y)
+    near = jnp.abs(relative) < 0.5
+    return jnp.where(near, jnp.log1p(jnp.where(near, relative, 0)), jnp.log1p(x) - jnp.log1p(y))
+
+
+@log1p_difference.defjvp
+def _log1p_difference_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    return log1p_difference(x, y), dx / (1 + x) - dy / (1 + y)
+
+
+@jax.custom_jvp
+def binomial_nll(logits: Array, successes: Array, failures: Array) -> Array:
+    """failures·log(1 + e^z) + successes·log(1 + e^−z), to 8 ULPs; ∂/∂z = failures·σ(z) − successes·σ(−z).
+
+    One exponential serves both logarithms, and no term cancels another: the familiar
+    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
+    """
+    certain = failures * jnp.maximum(logits, 0) + successes * jnp.maximum(-logits, 0)
+    return certain + (failures + successes) * jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+def _binomial_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
+    (z, successes, failures), (dz, dsuccesses, dfailures) = primals, tangents
+
+    def slope() -> Array:
+        # From a copy of z the compiler may not identify with the value's: it recomputes e^z
+        # instead of carrying an array of them from the value to the gradient.
+        alone = lax.optimization_barrier(z)
+        return failures * sigmoid(alone) - successes * sigmoid(-alone)
+
+    tangent = _term(slope, dz) + _term(lambda: softplus(-z), dsuccesses)
+    return binomial_nll(z, successes, failures), tangent + _term(lambda: softplus(z), dfailures)
+
+
+binomial_nll.defjvp(_binomial_nll_jvp, symbolic_zeros=True)
+
+
+# --- the last axis: norms ---------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def safe_norm(x: Array) -> Array:
+    """Euclidean norm over the last axis, without overflow; derivative x/‖x‖, taken as 0 at zero."""
+    scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0)
+    scale = jnp.where(scale == 0, 1, scale)
+    return jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1)) * scale[..., 0]
+
+
+@safe_norm.defjvp
+def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return safe_norm(x), jnp.sum(unit(x) * dx, axis=-1)
+
+
+def unit(x: Array) -> Array:
+    """X / ‖x‖ over the last axis; at zero it is zero, with zero derivative."""
+    norm = safe_norm(x)[..., None]
+    at_zero = norm == 0
+    return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
+
+
+# --- the last axis: logarithms of sums of exponentials over classes ---------------------------
+
+
+def logsumexp(x: Array, where: Array | None = None) -> Array:
+    """Log Σ e^x over the last axis, over the entries `where` holds; −∞ over none of them.
+
+    Derivative: softmax, zero at entries left out whatever they hold.
+    """
+    if where is not None:
+        x = jnp.where(where, x, -jnp.inf)
+    pivot = class_pivot(x)
+    return log_normaliser(x, pivot) + pivot
+
+
+def class_pivot(logits: Array) -> Array:
+    """The largest logit of each row, a constant under differentiation; 0 where it is −∞."""
+    largest = lax.stop_gradient(jnp.max(logits, axis=-1, initial=-jnp.inf))
+    return jnp.where(largest == -jnp.inf, 0, largest)
+
+
+@jax.custom_jvp
+def pick(values: Array, ids: Array) -> Array:
+    """values[..., id]: the entry each row's id names, NaN for an id that names none.
+
+    A negative id names none: it does not count from the end. The derivative is a dense select, so
+    no gradient scatters.
+    """
+    classes = values.shape[-1]
+    named = jnp.where(ids < 0, classes, ids)[..., None]
+    return jnp.take_along_axis(values, named, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def _pick_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (values, ids), (dvalues, _) = primals, tangents
+    tangent = jnp.sum(jnp.where(_names(ids, values), dvalues, 0), axis=-1)
+    return pick(values, ids), tangent
+
+
+pick.defjvp(_pick_jvp, symbolic_zeros=True)
+
+
+def _names(ids: Array, values: Array) -> Array:
+    """One-hot of the ids, as a comparison that fuses into what uses it."""
+    return lax.broadcasted_iota(ids.dtype, values.shape, values.ndim - 1) == ids[..., None]
+
+
+def log_odds_against(logits: Array, ids: Array) -> Array:
+    """Log Σ_{j≠id} e^{z_j} − z_id: the log-odds that the class is not the label.
+
+    The cross-entropy is its softplus and 1 − p_label its sigmoid, so both keep all their digits when
+    the label's logit leads by 17 or by 80, and whatever offset the logits share. Derivative: the
+    softmax over the other classes, and −1 at the label. NaN for an id out of range; −∞ where the
+    label is the only class.
+    """
+    pivot = class_pivot(logits)
+    return _log_sum_others(logits, pivot, ids) - (pick(logits, ids) - pivot)
+
+
+@jax.custom_jvp
+def log_normaliser(logits: Array, pivot: Array) -> Array:
+    """Log Σ e^{z_j − pivot} for the pivot of `class_pivot`, to 4 ULPs also where one class has it all.
+
+    Derivative in the logits: the softmax. The pivot is a constant.
+    """
+    total, rest = _exponential_sums(logits, pivot)
+    return jnp.where(total < 1.5, jnp.log1p(rest), jnp.log(total))
+
+
+@log_normaliser.defjvp
+def _log_normaliser_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (logits, pivot), (dlogits, _) = primals, tangents
+    value = log_normaliser(logits, pivot)
+    shares = jnp.exp((logits - pivot[..., None]) - _above_minus_inf(value)[..., None])
+    return value, jnp.sum(shares * dlogits, axis=-1)
+
+
+@jax.custom_jvp
+def _log_sum_others(logits: Array, pivot: Array, ids: Array) -> Array:
+    """Log Σ_{j≠id} e^{z_j − pivot}.
+
+    The label's share is taken off the whole sum, which is exact enough unless the label is the one
+    class at the pivot; there the sum without the pivot is the answer.
+    """
+    total, rest = _exponential_sums(logits, pivot)
+    label = pick(logits, ids) - pivot
+    return jnp.log(jnp.where((label < 0) | (total >= 1.5), total - jnp.exp(label), rest))
+
+
+def _log_sum_others_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
+    (logits, pivot, ids), (dlogits, _, _) = primals, tangents
+    value = _log_sum_others(logits, pivot, ids)
+    shares = jnp.exp((logits - pivot[..., None]) - _above_minus_inf(value)[..., None])
+    tangent = jnp.sum(jnp.where(_names(ids, logits), 0, shares) * dlogits, axis=-1)
+    return value, tangent
+
+
+_log_sum_others.defjvp(_log_sum_others_jvp, symbolic_zeros=True)
+
+
+def _above_minus_inf(x: Array) -> Array:
+    """x, kept finite from below: e^{−∞ − (−∞)} over no class is 0, not NaN."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).min)
+
+
+def _exponential_sums(logits: Array, pivot: Array) -> tuple[Array, Array]:
+    """Σ e^{z_j − pivot}, and the same without the classes at the pivot, right where the first is < 1.5.
+
+    The first is 1 + 1e−8 = 1 in float32 where one class leads by 18; its logarithm is in the second.
+    On large inputs the second is computed only if some row needs it.
+    """
+    total = jnp.sum(jnp.exp(logits - pivot[..., None]), axis=-1)
+
+    def rest() -> Array:
+        # e^x, but 0 at x = 0, in operations that fuse into the reduction: no mask, no copy. The
+        # barrier keeps the compiler from storing e^x to share it with the sum above.
+        distance = logits - lax.optimization_barrier(pivot)[..., None]
+        steepest = jnp.finfo(logits.dtype).max
+        return jnp.sum(jnp.minimum(jnp.exp(distance), jnp.abs(distance) * steepest), axis=-1)
+
+    if logits.size < _SMALL:
+        return total, rest()
+    return total, lax.cond(jnp.any(total < 1.5), rest, lambda: jnp.zeros_like(total))

@@ -1,0 +1,258 @@
+"""The only place where rows become a number: `mean`, `sum` and `partial_mean` of any row loss."""
+
+import dataclasses
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxloss._contracts import compute_dtype
+from jaxloss._loss import card_of, check_options, compiled
+from jaxloss.numerics import divide
+
+RowLoss = Callable[..., Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PartialMean:
+    """A mean not yet divided: Σwℓ and Σw over some of the rows.
+
+    `a + b` merges microbatches, `.psum(axis_name)` merges devices, `.value()` divides once. A mean of
+    means is wrong wherever the parts hold different weights; a sum of these never is.
+    """
+
+    total: Array
+    weight: Array
+
+    def __add__(self, other: "PartialMean") -> "PartialMean":
+        return PartialMean(self.total + other.total, self.weight + other.weight)
+
+    def psum(self, axis_name: str | Sequence[str]) -> "PartialMean":
+        """The same over all devices (or vmapped examples) along the named axis."""
+        return PartialMean(lax.psum(self.total, axis_name), lax.psum(self.weight, axis_name))
+
+    def value(self) -> Array:
+        """Σwℓ / Σw; 0 with zero gradient where nothing is kept."""
+        return divide(self.total, self.weight)
+
+
+def mean(loss: RowLoss) -> RowLoss:
+    """Turn a row loss into its mean over rows, a scalar to differentiate.
+
+        mean(loss)(predictions, targets, where=mask, weights=w, ...) = Σ w ℓ / Σ w   over kept rows
+        ∂/∂ℓ_i = w_i / Σ w,    ∂/∂w_i = (ℓ_i − mean) / Σ w
+
+    Any function of the form `loss(*data, **options)` will do, whose data are arrays that start with
+    the rows' axes (or are scalars) and whose result is one value a row: ours, Optax's, a lambda.
+    Two calls of `mean(f)` share one compiled function, which lives as long as f does.
+
+    Args of the result:
+        *data: what the loss takes, positionally or by name.
+        where: bool, the rows to keep; the rows' shape, or of size 1 along some of its axes. A removed
+            row may hold NaN or inf in data or weights: no value and no derivative sees it.
+        weights: real, one a row, shaped as `where`.
+        **options: the loss's own; strings, flags and callables are static, numbers and arrays traced.
+
+    Returns of the result:
+        A scalar, in float32 at least; 0 with zero gradient where no row is kept.
+
+    Raises:
+        TypeError: a mask that is not bool, weights that are not real, data that are not arrays.
+        ValueError: a mask, weights or data whose shape does not fit the rows'.
+
+    """
+    return _reduced("mean", loss)
+
+
+def sum(loss: RowLoss) -> RowLoss:  # noqa: A001 - the field's name for it, in a namespace
+    """Turn a row loss into its sum over rows: Σ w ℓ over kept rows. All else as for `mean`."""
+    return _reduced("sum", loss)
+
+
+def partial_mean(loss: RowLoss) -> Callable[..., PartialMean]:
+    """Turn a row loss into the `PartialMean` of its rows, to be added up before it is divided.
+
+    All else as for `mean`; `mean(f)(...)` is `partial_mean(f)(...).value()`.
+    """
+    return _reduced("partial_mean", loss)
+
+
+_FINISH: Mapping[str, Callable[[PartialMean], Any]] = {
+    "mean": PartialMean.value,
+    "sum": lambda partial: partial.total,
+    "partial_mean": lambda partial: partial,
+}
+
+# One compiled function a loss, which reaches the loss through a weak reference: a loss that nobody
+# else holds is freed, and its compiled function with it.
+_COMPILED: Mapping[str, weakref.WeakKeyDictionary[RowLoss, Callable[..., Any]]] = {
+    kind: weakref.WeakKeyDictionary() for kind in _FINISH
+}
+
+
+def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
+    run = _compiled_reduction(kind, loss)
+    card = card_of(loss)
+
+    @functools.wraps(loss, updated=())
+    def reduced(*data: ArrayLike, **options: Any) -> Any:
+        if card is not None and options:
+            check_options(card.name, card.options, options)
+        return run(*data, **options)
+
+    return reduced
+
+
+def _compiled_reduction(kind: str, loss: RowLoss) -> Callable[..., Any]:
+    try:
+        memo = _COMPILED[kind]
+        if loss not in memo:
+            memo[loss] = _compile(kind, weakref.ref(loss))
+        return memo[loss]
+    except TypeError:  # not hashable or not weakly referable: nothing to remember it by
+        return _compile(kind, lambda: loss)
+
+
+def _compile(kind: str, loss: Callable[[], Any]) -> Callable[..., Any]:
+    def run(*data: Any, where: Any = None, weights: Any = None, **options: Any) -> Any:
+        return _FINISH[kind](_partial_mean(kind, loss(), data, options, where, weights))
+
+    return compiled(run)
+
+
+def _partial_mean(
+    kind: str,
+    loss: RowLoss,
+    data: tuple[Any, ...],
+    options: dict[str, Any],
+    where: Any,
+    weights: Any,
+) -> PartialMean:
+    card = card_of(loss)
+    who = f"{kind}({card.name if card else getattr(loss, '__name__', 'loss')})"
+    data, options = _positional(loss, data, options)
+    rows = jax.eval_shape(lambda *data: loss(*data, **options), *data).shape
+    _check_data(who, data, rows)
+    kept = None if where is None else _mask(who, where, rows)
+    if card is not None and card.counts is not None:
+        counted = card.counts(*data, **options)
+        if counted is not None:
+            kept = counted if kept is None else kept & counted
+    if kept is not None and kept.size:
+        data, options = _stand_in(data, options, kept)
+    losses = loss(*data, **options)
+    return _weighted(who, losses.astype(compute_dtype(losses)), kept, weights)
+
+
+def _weighted(who: str, losses: Array, kept: Array | None, weights: Any) -> PartialMean:
+    """Σwℓ and Σw, where a removed row counts as nothing, whatever its loss or weight."""
+    if weights is not None:
+        weights = _weights(who, weights, losses)
+    if kept is not None:
+        losses = jnp.where(kept, losses, 0)
+        weights = kept if weights is None else jnp.where(kept, weights, 0)
+    if weights is None:
+        return PartialMean(jnp.sum(losses), jnp.asarray(losses.size, losses.dtype))
+    weighted = losses if weights.dtype == jnp.bool_ else losses * weights
+    return PartialMean(jnp.sum(weighted), jnp.sum(weights, dtype=losses.dtype))
+
+
+def _stand_in(
+    data: tuple[Array, ...], options: dict[str, Any], kept: Array
+) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Put a kept row in the place of every removed one, out of reach of any derivative.
+
+    Zeroing the loss of a removed row is not enough: its derivative may be NaN, and 0·NaN is NaN. A
+    kept row lies in the loss's domain whatever the loss is. Where none is kept, one half does, and
+    what the rows share (a hyperparameter) is cut off as well.
+    """
+    # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
+    flat = lax.optimization_barrier(kept).reshape(-1)
+    first = jnp.unravel_index(jnp.argmax(flat), kept.shape) if kept.ndim else ()
+    any_kept = kept[first]
+
+    def shared(value: Any) -> Any:
+        traced = isinstance(value, Array)
+        return jnp.where(any_kept, value, lax.stop_gradient(value)) if traced else value
+
+    def rowwise(array: Array) -> Array:
+        if array.ndim == 0:
+            return shared(array)
+        half = 0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0
+        spare = lax.stop_gradient(jnp.where(any_kept, array[first], jnp.asarray(half, array.dtype)))
+        removed = ~kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
+        return jnp.where(removed, jnp.broadcast_to(spare, array.shape), array)
+
+    return tuple(map(rowwise, data)), jax.tree.map(shared, options)
+
+
+# --- what the caller gave ---------------------------------------------------------------------
+
+
+def _positional(
+    loss: RowLoss, data: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Data given by name join those given by position, as the loss's signature orders them."""
+    options = dict(options)
+    given = list(data)
+    for name in _positional_names(loss)[len(given) :]:
+        if options.get(name) is None:
+            break
+        given.append(options.pop(name))
+    return tuple(jnp.asarray(array) for array in given), options
+
+
+def _positional_names(loss: RowLoss) -> list[str]:
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):  # a callable without a signature
+        return []
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def _check_data(who: str, data: tuple[Array, ...], rows: tuple[int, ...]) -> None:
+    for position, array in enumerate(data):
+        if array.ndim and array.shape[: len(rows)] != rows:
+            msg = (
+                f"{who}: data argument {position} {array.shape} must start with the rows' shape {rows} "
+                "or be a scalar; give all data one leading shape, and close over parameters."
+            )
+            raise ValueError(msg)
+
+
+def _mask(who: str, where: Any, rows: tuple[int, ...]) -> Array:
+    mask = jnp.asarray(where)
+    if mask.dtype != jnp.bool_:
+        msg = f"{who}: `where` must be bool, got {mask.dtype}; pass `mask != 0`."
+        raise TypeError(msg)
+    return _over_rows(who, "where", mask, rows)
+
+
+def _weights(who: str, weights: Any, losses: Array) -> Array:
+    weights = jnp.asarray(weights)
+    if not (jnp.issubdtype(weights.dtype, jnp.floating) or jnp.issubdtype(weights.dtype, jnp.integer)):
+        fix = "pass a mask as `where`" if weights.dtype == jnp.bool_ else "pass real numbers"
+        msg = f"{who}: `weights` must be real, got {weights.dtype}; {fix}."
+        raise TypeError(msg)
+    return _over_rows(who, "weights", weights.astype(losses.dtype), losses.shape)
+
+
+def _over_rows(who: str, name: str, array: Array, rows: tuple[int, ...]) -> Array:
+    """Broadcast along axes of size 1, and along no others."""
+    fits = array.ndim == len(rows) and all(a in (1, b) for a, b in zip(array.shape, rows, strict=True))
+    if not fits:
+        fix = (
+            "the loss returns one number, not one a row"
+            if rows == ()
+            else "size-1 axes broadcast, others must match"
+        )
+        msg = f"{who}: `{name}` {array.shape} must have the rows' shape {rows}; {fix}."
+        raise ValueError(msg)
+    return jnp.broadcast_to(array, rows)
