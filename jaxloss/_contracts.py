@@ -193,7 +193,7 @@ def paired(who: str, *, domain: Domain = REAL, **arrays: ArrayLike) -> tuple[Arr
 
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two arrays of one shape `[*rows, D]` whose last axis is one vector a row."""
-    first, second = paired(who, **arrays)
+    first, second = paired(who, domain=REAL, **arrays)
     _with_items(who, next(iter(arrays)), first, "features")
     return first, second
 
@@ -205,7 +205,7 @@ def binary(
     (first, a), (second, b) = arrays.items()
     if labels_in == SIGNS and jnp.result_type(b) == jnp.bool_:
         _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
-    scores, labels = paired(who, **arrays)
+    scores, labels = paired(who, domain=REAL, **arrays)
     return inside(who, first, scores, scores_in), inside(who, second, labels, labels_in)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.experimental import checkify
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -105,7 +106,7 @@ def loss(
             return run(*args, **kwargs)
 
         CARDS[name] = Card(name, task, call, dict(domain), ranges, claims, source, counts)
-        call.card = CARDS[name]  # pyright: ignore[reportFunctionMemberAccess]
+        call.card = CARDS[name]  # pyright: ignore[reportAttributeAccessIssue]
         return call
 
     return decorate
@@ -185,10 +186,10 @@ def check_options(who: str, ranges: Mapping[str, Domain], options: Mapping[str, 
     """Refuse a concrete hyperparameter out of its range, before anything is traced."""
     for name, value in options.items():
         domain = ranges.get(name)
-        if domain is None or isinstance(domain, Named) or value is None or isinstance(value, jax.core.Tracer):
+        if domain is None or isinstance(domain, Named) or value is None or isinstance(value, Tracer):
             continue
         if not np.all(domain.holds(np.asarray(value))):
-            msg = f"{who}: `{name}` must be in {domain}, got {value}."
+            msg = f"{who}: `{name}` must be in {domain}, got {value}; give a value inside."
             raise ValueError(msg)
 
 

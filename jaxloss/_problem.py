@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxloss import _contracts
 from jaxloss._loss import CARDS, Card
@@ -146,8 +147,9 @@ def parse_options(card: Card, pairs: Sequence[str]) -> dict[str, Any]:
             msg = f"{card.name} has no option `{name}`; its options: {known}{near}"
             raise BadInput(msg)
         try:
-            options[name] = json.loads(text)
-        except json.JSONDecodeError:
+            value = json.loads(text)
+            options[name] = np.array(value, float) if isinstance(value, list) else value
+        except ValueError:
             msg = f"--option {pair}: {text!r} is not a number; write --option {name}=1.5"
             raise BadInput(msg) from None
     return options
@@ -267,34 +269,44 @@ def objective(problem: Problem) -> Objective:
     return fraction
 
 
-def mean_loss(problem: Problem, lines: Array, targets: Array, **weights: Array) -> Array:
+def mean_loss(problem: Problem, lines: Array | np.ndarray, targets: ArrayLike, **weights: Array) -> Array:
     """The loss of these lines, in its own unit."""
-    predictions = problem.link.prediction(problem.location + problem.scale * lines)
-    options = {k: np.asarray(v, float) if isinstance(v, list) else v for k, v in problem.options.items()}
-    return mean(problem.card.loss)(predictions, targets, **options, **weights)
+    return mean(problem.card.loss)(predictions(problem, lines), targets, **problem.options, **weights)
+
+
+def predictions(problem: Problem, lines: Array | np.ndarray) -> Array:
+    """The line in the target's unit, or in the loss's domain."""
+    return problem.link.prediction(jnp.asarray(problem.location + problem.scale * lines))
+
+
+# --- how good it is, in NumPy: nothing to compile ---------------------------------------------
+
+
+def _lines(params: Params, rows: Rows) -> np.ndarray:
+    weights, bias = np.asarray(params["weights"]), np.asarray(params["bias"])
+    return np.asarray(rows.features) @ weights + bias
 
 
 def loss_on(problem: Problem, params: Params, rows: Rows) -> float:
     """The mean loss of a model over rows, in its own unit."""
-    return float(mean_loss(problem, line(params, rows.features), rows.targets))
+    return float(mean_loss(problem, _lines(params, rows), rows.targets))
 
 
 def accuracy(problem: Problem, params: Params, rows: Rows) -> float:
     """The share of rows whose likeliest class is theirs."""
-    lines = line(params, rows.features)
-    several = problem.card.task in ("categorical", "divergence")
-    said = jnp.argmax(lines, axis=-1) if several else (lines > 0)
-    true = jnp.argmax(rows.targets, axis=-1) if rows.targets.ndim == 2 else rows.targets
-    true = true > 0 if not several else true
-    return float(jnp.mean(said == true))
+    lines, targets = _lines(params, rows), np.asarray(rows.targets)
+    if not outputs(problem):
+        return float(np.mean((lines > 0) == (targets > 0)))
+    ids = np.argmax(targets, axis=-1) if targets.ndim == 2 else targets
+    return float(np.mean(np.argmax(lines, axis=-1) == ids))
 
 
 def r_squared(problem: Problem, params: Params, rows: Rows) -> float:
     """1 − Σr² / Σ(t − t̄)²; NaN over targets that are all alike."""
-    lines = line(params, rows.features)
-    predictions = problem.link.prediction(problem.location + problem.scale * lines)
-    spread = float(jnp.sum((rows.targets - jnp.mean(rows.targets)) ** 2))
-    return 1 - float(jnp.sum((predictions - rows.targets) ** 2)) / spread if spread else math.nan
+    targets = np.asarray(rows.targets)
+    residual = np.asarray(predictions(problem, _lines(params, rows))) - targets
+    spread = np.sum((targets - np.mean(targets)) ** 2)
+    return float(1 - np.sum(residual**2) / spread) if spread else math.nan
 
 
 def safe_rate(problem: Problem) -> float:
@@ -365,18 +377,19 @@ def _candidates(problem: Problem) -> np.ndarray:
 
 
 def _best_logits(problem: Problem) -> Array:
-    """The classes' log-shares, then whatever a descent finds better for this loss.
+    """The classes' log-shares, or whatever a descent from there finds better for this loss.
 
     Every row of a class has the same loss under a constant, so one row a class, weighted, will do.
     """
-    targets = problem.train.targets
-    ids = jnp.argmax(targets, axis=-1) if targets.ndim == 2 else targets
-    width = len(cast("np.ndarray", problem.classes))
-    shares = jnp.bincount(ids, length=width) / len(ids)
-    one_each = jnp.eye(width) if targets.ndim == 2 else jnp.arange(width)
+    targets = np.asarray(problem.train.targets)
+    ids = np.argmax(targets, axis=-1) if targets.ndim == 2 else targets
+    shares = jnp.asarray(np.bincount(ids) / len(ids))
+    if problem.card.claims.elicits == "mean" and not problem.options:
+        return jnp.log(shares)
+    one_each = jnp.asarray(np.eye(len(shares)) if targets.ndim == 2 else np.arange(len(shares)))
 
     def loss(logits: Array) -> Array:
-        lines = jnp.broadcast_to(logits, (width, width))
+        lines = jnp.broadcast_to(logits, (len(shares), len(shares)))
         return mean_loss(problem, lines, one_each, weights=shares)
 
     return minimize(loss, jnp.log(shares), learning_rate=1.0, max_steps=500, tolerance=1e-12).params

@@ -193,7 +193,7 @@ def _train(arguments: argparse.Namespace) -> int:
     optax = arguments.optimizer not in (None, _runs.BY_HAND)
     sklearn = arguments.source in _sources.BUNDLED
     _require("rich", "matplotlib", *["optax"] * optax, *["sklearn"] * sklearn)
-    with _float64():
+    with _float64(), jax.numpy_dtype_promotion("standard"):  # Optax is not strict
         arrays = None if arguments.resume is None else _runs.saved(arguments.resume)
         settings = _settings(arguments, arrays)
         table = _sources.read(

@@ -6,6 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# Above it the margin of a logarithmic axis would not be a float.
+_HIGHEST = 1e280
+
 
 def loss_curve(
     path: str | Path,
@@ -20,7 +23,7 @@ def loss_curve(
 
     Args:
         path: the file to write.
-        history: the loss at steps 0, 1, ...; what is not finite is left out.
+        history: the loss at steps 0, 1, ...; what is not finite, or near it, is left out.
         loss: its name, for the axis, which is logarithmic where every loss drawn is positive.
         baseline: the loss of the best constant prediction, a horizontal line.
         test: the loss on held-out rows at the last step, a point.
@@ -28,15 +31,16 @@ def loss_curve(
 
     """
     history = np.asarray(history, float)
+    history = np.where(np.abs(history) < _HIGHEST, history, np.nan)
+    last = max(0, len(history) - 1)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    last = max(0, len(history) - 1)
     axes.plot(history, color="tab:blue", linewidth=1.8, label="train")
     drawn = [*history[np.isfinite(history)]]
     if baseline is not None:
         axes.axhline(baseline, color="tab:gray", linestyle="--", linewidth=1.2, label="best constant")
         drawn.append(baseline)
-    if test is not None and np.isfinite(test):
+    if test is not None and abs(test) < _HIGHEST:
         label = f"test, {test:.4g} at the end"
         axes.plot(last, test, "o", color="tab:orange", clip_on=False, zorder=3, label=label)
         drawn.append(test)

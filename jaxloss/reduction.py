@@ -5,7 +5,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,15 +90,39 @@ _FINISH: Mapping[str, Callable[[PartialMean], Any]] = {
     "partial_mean": lambda partial: partial,
 }
 
+
+class _Remembered(NamedTuple):
+    """What a loss has been turned into, and the loss's own compiled form of it."""
+
+    run: Callable[..., Any]
+    made: Callable[[], Callable[..., Any] | None]
+
+
 # One compiled function a loss, which reaches the loss through a weak reference: a loss that nobody
 # else holds is freed, and its compiled function with it.
-_COMPILED: Mapping[str, weakref.WeakKeyDictionary[RowLoss, Callable[..., Any]]] = {
+_MEMO: Mapping[str, weakref.WeakKeyDictionary[RowLoss, _Remembered]] = {
     kind: weakref.WeakKeyDictionary() for kind in _FINISH
 }
 
 
 def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
-    run = _compiled_reduction(kind, loss)
+    """The same object for as long as somebody holds it (one of ours: always), so that `jax.jit` knows it."""
+    try:
+        remembered = _MEMO[kind].get(loss)
+        if remembered and (made := remembered.made()):
+            return made
+        run = remembered.run if remembered else _compile(kind, weakref.ref(loss))
+        reduced = _wrapped(loss, run)
+        # Ours live as long as the library does; anybody else's must not be held by what it became.
+        made = weakref.ref(reduced) if card_of(loss) is None else lambda: reduced
+        _MEMO[kind][loss] = _Remembered(run, made)
+    except TypeError:  # not hashable or not weakly referable: nothing to remember it by
+        reduced = _wrapped(loss, _compile(kind, lambda: loss))
+    return reduced
+
+
+def _wrapped(loss: RowLoss, run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` behind the check of concrete hyperparameters; it holds the loss, which `run` does not."""
     card = card_of(loss)
 
     @functools.wraps(loss, updated=())
@@ -108,16 +132,6 @@ def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
         return run(*data, **options)
 
     return reduced
-
-
-def _compiled_reduction(kind: str, loss: RowLoss) -> Callable[..., Any]:
-    try:
-        memo = _COMPILED[kind]
-        if loss not in memo:
-            memo[loss] = _compile(kind, weakref.ref(loss))
-        return memo[loss]
-    except TypeError:  # not hashable or not weakly referable: nothing to remember it by
-        return _compile(kind, lambda: loss)
 
 
 def _compile(kind: str, loss: Callable[[], Any]) -> Callable[..., Any]:
@@ -138,17 +152,26 @@ def _partial_mean(
     card = card_of(loss)
     who = f"{kind}({card.name if card else getattr(loss, '__name__', 'loss')})"
     data, options = _positional(loss, data, options)
-    rows = jax.eval_shape(lambda *data: loss(*data, **options), *data).shape
-    _check_data(who, data, rows)
-    kept = None if where is None else _mask(who, where, rows)
-    if card is not None and card.counts is not None:
-        counted = card.counts(*data, **options)
-        if counted is not None:
-            kept = counted if kept is None else kept & counted
+    kept = _kept(who, loss, data, options, where)
     if kept is not None and kept.size:
         data, options = _stand_in(data, options, kept)
     losses = loss(*data, **options)
+    _check_data(who, data, losses.shape)
     return _weighted(who, losses.astype(compute_dtype(losses)), kept, weights)
+
+
+def _kept(
+    who: str, loss: RowLoss, data: tuple[Array, ...], options: dict[str, Any], where: Any
+) -> Array | None:
+    """The rows to keep: those of `where` that the loss's own options count; None for all."""
+    card = card_of(loss)
+    counted = card.counts(*data, **options) if card and card.counts else None
+    if where is None:
+        return counted
+    rows = jax.eval_shape(lambda *data: loss(*data, **options), *data).shape
+    _check_data(who, data, rows)
+    mask = _mask(who, where, rows)
+    return mask if counted is None else mask & counted
 
 
 def _weighted(who: str, losses: Array, kept: Array | None, weights: Any) -> PartialMean:

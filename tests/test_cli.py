@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import inspect
 import json
 import os
@@ -57,9 +58,7 @@ def saved(folder="jaxloss-run"):
 
 def losses(printed):
     """(train, test) losses of the best constant and of the model, from the table printed."""
-    rows = [
-        re.search(rf"{name}\s+(\S+)\s+(\S+)", printed) for name in ("best constant", "this model")
-    ]
+    rows = [re.search(rf"{name}\s+(\S+)\s+(\S+)", printed) for name in ("best constant", "this model")]
     return [tuple(float(number) for number in row.groups()) for row in rows]
 
 
@@ -73,18 +72,20 @@ def test_each_source_trains_and_beats_its_baseline_on_held_out_rows(job, source)
     (_, constant), (_, model) = losses(printed)
     assert model < 0.6 * constant
     assert image.imread("jaxloss-run/loss.png").ndim == 3
+    if source in LEAST_ACCURACY:
+        assert accuracy_of_the_saved_line(source) >= LEAST_ACCURACY[source]
 
 
-@pytest.mark.parametrize(
-    ("source", "least"), [("breast_cancer", 0.96), ("wine", 0.97), ("digits", 0.95)]
-)
-def test_the_saved_line_classifies_the_rows_as_they_came(job, source, least):
-    job("train", source, "--steps", 300)
+LEAST_ACCURACY = {"breast_cancer": 0.96, "wine": 0.97, "digits": 0.95}
+
+
+def accuracy_of_the_saved_line(source):
+    """Over all rows as they came, by what the file says alone."""
     bunch, arrays = getattr(datasets, f"load_{source}")(), saved()
     lines = bunch.data @ arrays["coefficients"] + arrays["intercept"]
     said = np.argmax(lines, axis=1) if lines.ndim == 2 else (lines > 0).astype(int)
     names = np.asarray(bunch.target_names)[bunch.target].astype(str)
-    assert np.mean(arrays["classes"][said] == names) >= least
+    return np.mean(arrays["classes"][said] == names)
 
 
 def test_the_line_is_found_within_its_sampling_error(job):
@@ -99,19 +100,14 @@ def test_the_line_is_found_within_its_sampling_error(job):
     estimates = np.array([arrays["coefficients"][0], arrays["intercept"]])
     np.testing.assert_allclose(estimates, found, rtol=1e-9)
     assert np.all(np.abs(estimates - [2, 3]) < 4 * errors)
-    told = [
-        re.search(rf"{name}\s+(\S+)\s+(\S+)\s+(\d)", printed).groups()
-        for name in ("slope", "intercept")
-    ]
+    told = [re.search(rf"{name}\s+(\S+)\s+(\S+)\s+(\d)", printed).groups() for name in ("slope", "intercept")]
     np.testing.assert_allclose(np.array(told, float)[:, 0], found, atol=1e-4)
     np.testing.assert_allclose(np.array(told, float)[:, 1], errors, atol=1e-4)
 
 
 def test_a_csv_of_numbers_is_regressed_by_least_squares(job, tmp_path):
     write_csv(tmp_path / "plane.csv", plane())
-    code, printed, _ = job(
-        "train", "plane.csv", "--target", "y", "--optimizer", "lbfgs", "--steps", 30
-    )
+    code, printed, _ = job("train", "plane.csv", "--target", "y", "--steps", 100)
     assert code == 0
     assert "regression.squared_error" in printed
     np.testing.assert_allclose(saved()["coefficients"], [3, -2], atol=0.1)
@@ -123,7 +119,6 @@ def test_a_csv_of_numbers_is_regressed_by_least_squares(job, tmp_path):
         (",", "utf-8-sig", ["no", "yes"], "binary.cross_entropy"),
         (";", "utf-8", ["low", "middle", "tög"], "categorical.cross_entropy"),
         ("\t", "utf-8", ["0", "1", "2"], "categorical.cross_entropy"),
-        (",", "utf-8", ["0.0", "1.0"], "binary.cross_entropy"),
     ],
 )
 def test_a_csv_of_classes_is_classified(job, tmp_path, delimiter, encoding, classes, loss):
@@ -134,7 +129,7 @@ def test_a_csv_of_classes_is_classified(job, tmp_path, delimiter, encoding, clas
     code, printed, _ = job("train", "c.csv", "--target", "y", "--steps", 50)
     assert code == 0
     assert loss in printed
-    assert saved()["classes"].astype(str).tolist() == classes or "0" in classes[0]
+    assert [f"{c:g}" if delimiter == "\t" else c for c in saved()["classes"]] == classes
     (_, constant), (_, model) = losses(printed)
     assert model < constant
 
@@ -150,21 +145,39 @@ def test_a_constant_column_a_blank_line_and_a_dropped_text_column_do_no_harm(job
     np.testing.assert_allclose(arrays["coefficients"], [3, -2, 0], atol=0.1)
 
 
-def test_a_whole_number_target_is_read_as_the_loss_asks(job, tmp_path):
-    columns = plane()
-    columns["y"] = np.clip(np.round(columns["y"] / 5), 0, 3).astype(int)
-    write_csv(tmp_path / "w.csv", columns)
-    for name, loss in (("huber", "robust.huber"), ("cross_entropy", "categorical.cross_entropy")):
-        code, printed, _ = job("train", "w.csv", "--target", "y", "--loss", name, "--steps", 5)
-        assert code == 0
-        assert loss in printed
+@pytest.mark.parametrize(
+    ("targets", "default"),
+    [
+        (["0.0", "1.0"] * 30, "binary.cross_entropy"),
+        (["no", "yes"] * 30, "binary.cross_entropy"),
+        (["1", "2", "3"] * 20, "categorical.cross_entropy"),
+        ([str(i) for i in range(60)], "regression.squared_error"),
+        ([str(i / 8) for i in range(60)], "regression.squared_error"),
+    ],
+)
+def test_the_default_loss_is_the_target_s(tmp_path, targets, default):
+    path = write_csv(tmp_path / "t.csv", {"x": range(60), "y": targets})
+    assert _problem.choose(_sources.read(str(path), target="y"), None).name == default
 
 
-def test_a_short_name_means_the_loss_that_fits_the_target(job):
-    _, two, _ = job("train", "breast_cancer", "--loss", "focal", "--steps", 2)
-    _, three, _ = job("train", "wine", "--loss", "focal", "--steps", 2)
-    assert "binary.focal" in two
-    assert "categorical.focal" in three
+def test_a_whole_number_target_is_read_as_the_loss_asks(tmp_path):
+    path = write_csv(tmp_path / "t.csv", {"x": range(60), "y": [0, 1, 2, 3] * 15})
+    table = _sources.read(str(path), target="y")
+    assert _problem.choose(table, "huber").name == "robust.huber"
+    assert _problem.choose(table, "cross_entropy").name == "categorical.cross_entropy"
+
+
+def test_a_short_name_means_the_loss_that_fits_the_target():
+    assert _problem.choose(small("binary"), "focal").name == "binary.focal"
+    assert _problem.choose(small("categorical"), "focal").name == "categorical.focal"
+    assert _problem.choose(small("binary"), "cross_entropy").name == "binary.cross_entropy"
+
+
+def test_a_short_name_that_fits_twice_must_be_said_in_full(monkeypatch):
+    twin = dataclasses.replace(CARDS["robust.huber"], name="quantile.huber")
+    monkeypatch.setitem(CARDS, "quantile.huber", twin)
+    with pytest.raises(_sources.BadInput, match="ambiguous: say robust.huber or quantile.huber"):
+        _problem.choose(small("regression"), "huber")
 
 
 def test_the_threshold_stops_the_run_in_the_loss_s_own_unit(job):
@@ -182,7 +195,7 @@ def test_an_option_reaches_the_loss(job):
     assert abs(np.mean(above) - 0.1) < 0.05
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
 def test_optax_optimizers_train(job, optimizer):
     code, printed, _ = job("train", "wine", "--optimizer", optimizer, "--steps", 50)
     assert code == 0
@@ -254,8 +267,11 @@ def test_the_baseline_of_numbers_is_their_statistic(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["binary.cross_entropy", "binary.logistic", "binary.probability_cross_entropy"]
-    + ["categorical.cross_entropy", "categorical.nll", "divergence.cross_entropy", "divergence.kl"],
+    [
+        *("binary.cross_entropy", "binary.logistic", "binary.probability_cross_entropy"),
+        *("categorical.cross_entropy", "categorical.nll"),
+        *("divergence.cross_entropy", "divergence.kl"),
+    ],
 )
 def test_the_baseline_of_classes_is_their_entropy(name):
     with cli._float64():
@@ -650,9 +666,7 @@ def environment():
 
 def test_python_m_jaxloss_trains(tmp_path):
     words = [sys.executable, "-m", "jaxloss", "train", "line", "--steps", "50"]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "intercept" in done.stdout
     assert (tmp_path / "jaxloss-run" / "parameters.npz").exists()

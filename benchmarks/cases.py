@@ -1,0 +1,440 @@
+"""What is compared with what, on which data, by which truth, and how fast it has to be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxloss as jl
+from benchmarks.harness import (
+    LIMIT,
+    OURS,
+    Case,
+    Contender,
+    Inputs,
+    Target,
+    compiled,
+    eager,
+    imported,
+    torch_autograd,
+)
+
+Function = Callable[..., Any]
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def _rows(quick: bool) -> int:  # noqa: FBT001
+    return 4_000 if quick else 8_000_000
+
+
+def _real_pairs(quick: bool) -> Inputs:  # noqa: FBT001
+    """Predictions and targets whose residuals lie on both sides of huber's corner."""
+    random = _generator()
+    return tuple(random.standard_normal(_rows(quick), np.float32) for _ in range(2))
+
+
+def _binary_pairs(quick: bool) -> Inputs:  # noqa: FBT001
+    """Logits, and labels 0 or 1 in float32."""
+    random = _generator()
+    logits = 3 * random.standard_normal(_rows(quick), np.float32)
+    return logits, (random.random(_rows(quick), np.float32) < 0.5).astype(np.float32)
+
+
+def _classified(quick: bool) -> Inputs:  # noqa: FBT001
+    """Logits [2048, 32000] and class ids."""
+    random = _generator()
+    rows, classes = (16, 300) if quick else (2048, 32_000)
+    logits = 3 * random.standard_normal((rows, classes), np.float32)
+    return logits, random.integers(0, classes, rows, np.int32)
+
+
+def _masked(inputs: Callable[[bool], Inputs]) -> Callable[[bool], Inputs]:
+    """The same data and a mask that keeps 70 % of the rows."""
+
+    def with_mask(quick: bool) -> Inputs:  # noqa: FBT001
+        data = inputs(quick)
+        return *data, _generator().random(data[1].shape) < 0.7
+
+    return with_mask
+
+
+def _few_pairs(quick: bool) -> Inputs:  # noqa: ARG001, FBT001
+    """32 predictions and targets."""
+    return tuple(array[:32] for array in _real_pairs(True))  # noqa: FBT003
+
+
+def _few_binary(quick: bool) -> Inputs:  # noqa: ARG001, FBT001
+    """32 logits and labels."""
+    return tuple(array[:32] for array in _binary_pairs(True))  # noqa: FBT003
+
+
+def _few_classified(quick: bool) -> Inputs:  # noqa: ARG001, FBT001
+    """Logits [32, 10] and class ids."""
+    random = _generator()
+    return random.standard_normal((32, 10), np.float32), random.integers(0, 10, 32, np.int32)
+
+
+def _nothing(quick: bool) -> Inputs:  # noqa: ARG001, FBT001
+    return ()
+
+
+# --- the truth, in float64: losses of the rows, and their derivatives ---------------------------
+
+
+def _squared_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r = p.astype(np.float64) - t
+    return r * r, 2 * r
+
+
+def _absolute_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r = p.astype(np.float64) - t
+    return np.abs(r), np.sign(r)
+
+
+def _huber_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r = p.astype(np.float64) - t
+    return np.where(np.abs(r) <= 1, 0.5 * r * r, np.abs(r) - 0.5), np.clip(r, -1, 1)
+
+
+def _binary_rows(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    z = z.astype(np.float64)
+    return np.logaddexp(0, z) - y * z, 1 / (1 + np.exp(-z)) - y
+
+
+def _categorical_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(len(ids))
+    shifted = z.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    at_label = shifted[rows, ids]
+    shares = np.exp(shifted, out=shifted)
+    total = shares.sum(axis=-1, keepdims=True)
+    shares /= total
+    shares[rows, ids] -= 1
+    return np.log(total[:, 0]) - at_label, shares
+
+
+def _mean_of(rows: Function) -> Function:
+    """The mean over the rows, kept ones if a mask comes third, and its gradient."""
+
+    def truth(p: np.ndarray, t: np.ndarray, kept: np.ndarray | None = None) -> tuple[Any, np.ndarray]:
+        losses, slopes = rows(p, t)
+        shares = np.full(len(losses), 1 / len(losses)) if kept is None else kept / kept.sum()
+        return losses @ shares, slopes * shares.reshape(-1, *(1,) * (slopes.ndim - 1))
+
+    return truth
+
+
+def _values_of(rows: Function) -> Function:
+    return lambda p, t: rows(p, t)[0]
+
+
+# --- by hand: value and gradient in one function, as an expert would write them ------------------
+
+
+def _squared_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r = p - t
+    return jnp.mean(r * r), r * (2 / r.size)
+
+
+def _absolute_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r = p - t
+    return jnp.mean(jnp.abs(r)), jnp.sign(r) * (1 / r.size)
+
+
+def _huber_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r = p - t
+    a = jnp.abs(r)
+    m = jnp.minimum(a, 1)
+    return jnp.mean(m * (a - 0.5 * m)), jnp.clip(r, -1, 1) * (1 / r.size)
+
+
+def _binary_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    value = jnp.mean(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
+    return value, (jax.nn.sigmoid(z) - y) * (1 / z.size)
+
+
+def _squared_where_by_hand(p: jax.Array, t: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
+    count = jnp.sum(kept, dtype=p.dtype)
+    r = jnp.where(kept, p - t, 0)
+    return jnp.sum(r * r) / count, r * (2 / count)
+
+
+def _huber_where_by_hand(p: jax.Array, t: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
+    count = jnp.sum(kept, dtype=p.dtype)
+    r = jnp.where(kept, p - t, 0)
+    a = jnp.abs(r)
+    m = jnp.minimum(a, 1)
+    return jnp.sum(m * (a - 0.5 * m)) / count, jnp.clip(r, -1, 1) * (1 / count)
+
+
+def _categorical_by_hand(
+    z: jax.Array, ids: jax.Array, kept: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    log_normaliser = jax.nn.logsumexp(z, axis=-1)
+    at_label = jnp.take_along_axis(z, ids[:, None], axis=-1)[:, 0]
+    shares = 1 / len(ids) if kept is None else (kept / jnp.sum(kept))[:, None]
+    hit = jax.lax.broadcasted_iota(ids.dtype, z.shape, 1) == ids[:, None]
+    losses = (log_normaliser - at_label)[:, None] * shares
+    return jnp.sum(losses), (jnp.exp(z - log_normaliser[:, None]) - hit) * shares
+
+
+# --- contenders ---------------------------------------------------------------------------------
+
+
+def _mean_where(loss: Function) -> Function:
+    """The masked mean of anybody's loss, as one writes it: a sum of `where` over a count."""
+    return lambda p, t, kept: jnp.sum(jnp.where(kept, loss(p, t), 0)) / jnp.sum(kept)
+
+
+def _mean(loss: Function) -> Function:
+    return lambda p, t: jnp.mean(loss(p, t))
+
+
+def _ours_where(loss: Function) -> Function:
+    return lambda p, t, kept: jl.mean(loss)(p, t, where=kept)
+
+
+def _differentiated(name: str, objective: Function) -> Contender:
+    return Contender(name, jax.value_and_grad(objective), compiled)
+
+
+def _torch(name: str) -> Contender:
+    """PyTorch's mean of the same loss, with autograd."""
+
+    def objective(first: Any, second: Any) -> Any:
+        import torch
+
+        second = second.long() if name == "cross_entropy" else second
+        return getattr(torch.nn.functional, name)(first, second)
+
+    return Contender("torch", objective, torch_autograd, needs="torch")
+
+
+def _torch_categorical_where(z: Any, ids: Any, kept: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(z, torch.where(kept, ids.long(), -100), ignore_index=-100)
+
+
+def _limit(touch: Function) -> Contender:
+    """Every input read once, the gradient's bytes written once, and nothing else: this machine's best."""
+    return Contender(LIMIT, touch, compiled)
+
+
+def _add(p: jax.Array, t: jax.Array) -> jax.Array:
+    return p + t
+
+
+def _select(p: jax.Array, t: jax.Array, kept: jax.Array) -> jax.Array:
+    return jnp.where(kept, p, t)
+
+
+def _shift(z: jax.Array, ids: jax.Array) -> jax.Array:
+    return z + ids.astype(z.dtype)[:, None]
+
+
+def _shift_where(z: jax.Array, ids: jax.Array, kept: jax.Array) -> jax.Array:
+    return jnp.where(kept[:, None], z, ids.astype(z.dtype)[:, None])
+
+
+_ONE_CALL = Contender(LIMIT, jax.jit(_add), eager)
+_ONE_CATEGORICAL_CALL = Contender(LIMIT, jax.jit(_shift), eager)
+
+# --- targets ------------------------------------------------------------------------------------
+
+BY_HAND, WHERE, UNMASKED = "by hand", "where", f"{OURS}, no mask"
+
+_MEANS = (Target(1.0, "optax"), Target(1.15, BY_HAND))
+_MASKED_MEANS = (Target(1.3, WHERE),)
+_FIVE_TIMES_OPTAX = (Target(0.2, "optax"),)
+
+
+def _mean_case(
+    name: str,
+    title: str,
+    inputs: Callable[[bool], Inputs],
+    rows: Function,
+    ours: Function,
+    by_hand: Function,
+    theirs: Function,
+    torch: str,
+) -> Case:
+    """value_and_grad of a mean over 8 million rows."""
+    return Case(
+        name,
+        f"{title}, 8 M rows, value and gradient",
+        inputs,
+        _mean_of(rows),
+        (
+            _differentiated(OURS, jl.mean(ours)),
+            Contender(BY_HAND, by_hand, compiled),
+            _differentiated("optax", _mean(theirs)),
+            _torch(torch),
+            _limit(_add),
+        ),
+        _MEANS,
+    )
+
+
+def _masked_case(
+    name: str, title: str, rows: Function, ours: Function, by_hand: Function, theirs: Function
+) -> Case:
+    """value_and_grad of a mean over the kept ones of 8 million rows."""
+    return Case(
+        name,
+        f"{title}, 8 M rows, 70 % kept, value and gradient",
+        _masked(_real_pairs),
+        _mean_of(rows),
+        (
+            _differentiated(OURS, _ours_where(ours)),
+            _differentiated(WHERE, _mean_where(ours)),
+            Contender(BY_HAND, by_hand, compiled),
+            _differentiated("optax", lambda p, t, kept: jnp.mean(theirs(p, t), where=kept)),
+            _limit(_select),
+        ),
+        _MASKED_MEANS,
+    )
+
+
+def _eager_case(
+    name: str,
+    title: str,
+    inputs: Callable[[bool], Inputs],
+    rows: Function,
+    ours: Function,
+    theirs: Function,
+    one_call: Contender = _ONE_CALL,
+) -> Case:
+    """One call outside `jit`; the limit is one call of a compiled function that does next to nothing."""
+    return Case(
+        name,
+        f"{title}, one call outside jit",
+        inputs,
+        _values_of(rows),
+        (Contender(OURS, ours, eager), Contender("optax", theirs, eager), one_call),
+        _FIVE_TIMES_OPTAX,
+    )
+
+
+CASES: tuple[Case, ...] = (
+    _mean_case(
+        "mse",
+        "squared error",
+        _real_pairs,
+        _squared_rows,
+        jl.regression.squared_error,
+        _squared_by_hand,
+        optax.squared_error,
+        "mse_loss",
+    ),
+    _mean_case(
+        "mae",
+        "absolute error",
+        _real_pairs,
+        _absolute_rows,
+        jl.regression.absolute_error,
+        _absolute_by_hand,
+        lambda p, t: jnp.abs(p - t),
+        "l1_loss",
+    ),
+    _mean_case(
+        "huber",
+        "huber",
+        _real_pairs,
+        _huber_rows,
+        jl.robust.huber,
+        _huber_by_hand,
+        optax.huber_loss,
+        "huber_loss",
+    ),
+    _mean_case(
+        "binary_cross_entropy",
+        "binary cross-entropy",
+        _binary_pairs,
+        _binary_rows,
+        jl.binary.cross_entropy,
+        _binary_by_hand,
+        optax.sigmoid_binary_cross_entropy,
+        "binary_cross_entropy_with_logits",
+    ),
+    _masked_case(
+        "mse_masked",
+        "squared error",
+        _squared_rows,
+        jl.regression.squared_error,
+        _squared_where_by_hand,
+        optax.squared_error,
+    ),
+    _masked_case(
+        "huber_masked",
+        "huber",
+        _huber_rows,
+        jl.robust.huber,
+        _huber_where_by_hand,
+        optax.huber_loss,
+    ),
+    Case(
+        "cross_entropy",
+        "cross-entropy, [2048, 32000] logits, value and gradient",
+        _classified,
+        _mean_of(_categorical_rows),
+        (
+            _differentiated(OURS, jl.cross_entropy),
+            Contender(BY_HAND, _categorical_by_hand, compiled),
+            _differentiated("optax", _mean(optax.softmax_cross_entropy_with_integer_labels)),
+            _torch("cross_entropy"),
+            _limit(_shift),
+        ),
+        _MEANS,
+    ),
+    Case(
+        "cross_entropy_masked",
+        "cross-entropy, [2048, 32000] logits, 70 % of rows kept, value and gradient",
+        _masked(_classified),
+        _mean_of(_categorical_rows),
+        (
+            _differentiated(OURS, _ours_where(jl.categorical.cross_entropy)),
+            Contender(BY_HAND, _categorical_by_hand, compiled),
+            _differentiated("optax", _mean_where(optax.softmax_cross_entropy_with_integer_labels)),
+            Contender("torch", _torch_categorical_where, torch_autograd, needs="torch"),
+            _limit(_shift_where),
+        ),
+        (Target(1.3, BY_HAND),),
+    ),
+    _eager_case(
+        "eager_huber", "huber of 32", _few_pairs, _huber_rows, jl.robust.huber, optax.huber_loss
+    ),
+    _eager_case(
+        "eager_binary_cross_entropy",
+        "binary cross-entropy of 32",
+        _few_binary,
+        _binary_rows,
+        jl.binary.cross_entropy,
+        optax.sigmoid_binary_cross_entropy,
+    ),
+    _eager_case(
+        "eager_cross_entropy",
+        "cross-entropy of [32, 10] logits",
+        _few_classified,
+        _categorical_rows,
+        jl.categorical.cross_entropy,
+        optax.softmax_cross_entropy_with_integer_labels,
+        _ONE_CATEGORICAL_CALL,
+    ),
+    Case(
+        "import",
+        "import, beyond `import jax`",
+        _nothing,
+        None,
+        (Contender(OURS, "jaxloss", imported), Contender("optax", "optax", imported)),
+        (Target(0.1),),
+    ),
+)

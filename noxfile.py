@@ -1,0 +1,72 @@
+"""The commands to remember: `nox -s lint types tests typed oldest bench package`."""
+
+import pathlib
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+SOURCES = ("jaxloss", "tests", "benchmarks", "noxfile.py")
+
+
+def group(*names: str) -> list[str]:
+    """The packages of a dependency group of pyproject.toml, where each version stands once."""
+    return list(nox.project.dependency_groups(PYPROJECT, *names))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install(*group("lint"))
+    session.run("ruff", "format", "--check", *SOURCES)
+    session.run("ruff", "check", *SOURCES)
+    session.run("python", "tests/dropped_verdicts.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    session.install("-e", ".[cli]", *group("types"))
+    session.run("pyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, with coverage, on two processes."""
+    session.install("-e", ".[cli]", *group("test"))
+    coverage = ("--cov", "--cov-report=term") if not session.posargs else ()
+    session.run("pytest", "-n", "2", *coverage, *session.posargs)
+
+
+@nox.session
+def typed(session: nox.Session) -> None:
+    """The suite with every shape annotation enforced."""
+    session.install("-e", ".[cli]", *group("test", "typed"))
+    session.run("pytest", "-n", "2", "--jaxtyping-packages=jaxloss,beartype.beartype", *session.posargs)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The suite on the oldest versions that pyproject.toml promises."""
+    session.install("-e", ".[cli]", *group("test", "oldest"))
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every benchmark beside its peers; numbers to benchmarks/results, the table to the README."""
+    session.install("-e", ".[cli]", *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build, then use the wheel as a stranger would."""
+    session.install("build")
+    distributions = pathlib.Path(session.create_tmp()) / "dist"
+    session.run("python", "-m", "build", "--outdir", str(distributions))
+    wheel = next(distributions.glob("*.whl"))
+    session.install(f"jaxloss[cli] @ {wheel.resolve().as_uri()}")
+    with session.chdir(session.create_tmp()):
+        session.run("python", "-m", "jaxloss", "list")
+        session.run("python", "-m", "jaxloss", "train", "line", "--steps", "200")
