@@ -23,7 +23,7 @@ LIMIT = "limit"
 TOLERANCE = 1e-5
 
 
-class Refused(ValueError):
+class WrongError(ValueError):
     """What was asked for is not timed, because it is wrong."""
 
 
@@ -39,12 +39,17 @@ Inputs = tuple[np.ndarray, ...]
 
 
 class Contender(NamedTuple):
-    """One way to do what a case asks for; `needs` names a package it is left out without."""
+    """One way to do what a case asks for; `needs` names a package it is left out without.
+
+    A contender that does not answer the case's question, such as the limit, is there to compare
+    times with, and is not checked.
+    """
 
     name: str
     function: Any
-    prepare: Callable[[Any, Inputs, bool], Prepared]
+    prepare: Callable[[Any, Inputs], Prepared]
     needs: str | None = None
+    answers: bool = True
 
 
 class Target(NamedTuple):
@@ -55,21 +60,20 @@ class Target(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is compared, as data. The first contender is ours; the limit is one more."""
+    """What is compared, as data: one contender is ours, one may be the limit."""
 
     name: str
     title: str
-    inputs: Callable[[bool], Inputs]
+    inputs: Callable[..., Inputs]
     oracle: Callable[..., Any] | None
     contenders: tuple[Contender, ...]
     targets: tuple[Target, ...] = ()
-    slow: bool = False
 
 
 # --- how a contender is run -------------------------------------------------------------------
 
 
-def compiled(function: Callable[..., Any], inputs: Inputs, quick: bool) -> Prepared:  # noqa: ARG001, FBT001
+def compiled(function: Callable[..., Any], inputs: Inputs) -> Prepared:
     """Compile ahead; the inputs are arguments, so nothing is folded into the program."""
     arrays = tuple(jnp.asarray(array) for array in inputs)
     program = jax.jit(function).lower(*arrays).compile()
@@ -82,10 +86,10 @@ def compiled(function: Callable[..., Any], inputs: Inputs, quick: bool) -> Prepa
     )
 
 
-def eager(function: Callable[..., Any], inputs: Inputs, quick: bool) -> Prepared:  # noqa: FBT001
+def eager(function: Callable[..., Any], inputs: Inputs) -> Prepared:
     """Call as a user at a prompt does; the seconds are those of one call of many."""
     arrays = tuple(jnp.asarray(array) for array in inputs)
-    calls = 20 if quick else 300
+    calls = 50
 
     def many() -> None:
         for _ in range(calls):
@@ -94,7 +98,7 @@ def eager(function: Callable[..., Any], inputs: Inputs, quick: bool) -> Prepared
     return Prepared(answer=lambda: function(*arrays), seconds=lambda: _elapsed(many) / calls)
 
 
-def torch_autograd(function: Callable[..., Any], inputs: Inputs, quick: bool) -> Prepared:  # noqa: ARG001, FBT001
+def torch_autograd(function: Callable[..., Any], inputs: Inputs) -> Prepared:
     """PyTorch's value and gradient in the first argument, on the device JAX uses."""
     import torch
 
@@ -110,12 +114,10 @@ def torch_autograd(function: Callable[..., Any], inputs: Inputs, quick: bool) ->
             torch.cuda.synchronize()
         return value.detach(), leaf.grad
 
-    return Prepared(
-        answer=lambda: tuple(part.cpu().numpy() for part in run()), seconds=lambda: _elapsed(run)
-    )
+    return Prepared(answer=lambda: tuple(part.cpu().numpy() for part in run()), seconds=lambda: _elapsed(run))
 
 
-def imported(module: str, inputs: Inputs, quick: bool) -> Prepared:  # noqa: ARG001, FBT001
+def imported(module: str, _: Inputs) -> Prepared:
     """Import a module in a fresh interpreter that has imported JAX: the seconds are what it adds."""
     program = (
         "import time, jax, jax.numpy; start = time.perf_counter(); "
@@ -140,7 +142,8 @@ def _elapsed(run: Callable[[], Any]) -> float:
 
 def error(answer: Any, truth: Any) -> float:
     """The largest error of any number, as a fraction of its size and that array's typical one."""
-    return max(map(_array_error, jax.tree.leaves(answer), jax.tree.leaves(truth), strict=True), default=0.0)
+    leaves = zip(jax.tree.leaves(answer), jax.tree.leaves(truth), strict=True)
+    return max(_array_error(found, true) for found, true in leaves)
 
 
 def _array_error(answer: Any, truth: np.ndarray) -> float:
@@ -175,14 +178,14 @@ def quartiles(samples: np.ndarray) -> list[float]:
 
 def measure(case: Case, *, rounds: int = 15, quick: bool = False) -> dict[str, Any]:
     """Check, time and judge one case; the record is one JSON line of the results."""
-    inputs = case.inputs(quick)
+    inputs = case.inputs(quick=quick)
     able = [c for c in case.contenders if c.needs is None or importlib.util.find_spec(c.needs)]
-    prepared = {c.name: c.prepare(c.function, inputs, quick) for c in able}
-    errors = _errors(case, prepared, inputs)
+    prepared = {c.name: c.prepare(c.function, inputs) for c in able}
+    errors = _errors(case, able, prepared, inputs)
     right = [name for name, off in errors.items() if off is None or off <= TOLERANCE]
     if OURS not in right:
         msg = f"{case.name}: {OURS} is off by {errors[OURS]:.1e}, more than {TOLERANCE:.0e}; it is not timed."
-        raise Refused(msg)
+        raise WrongError(msg)
     samples = interleaved([prepared[name].seconds for name in right], rounds)
     seconds = dict(zip(right, samples.T, strict=True))
     return {
@@ -198,12 +201,15 @@ def measure(case: Case, *, rounds: int = 15, quick: bool = False) -> dict[str, A
     }
 
 
-def _errors(case: Case, prepared: dict[str, Prepared], inputs: Inputs) -> dict[str, float | None]:
-    """Each contender's error against the oracle; None for the limit, which answers nothing."""
-    if case.oracle is None:
-        return dict.fromkeys(prepared)
-    truth = case.oracle(*inputs)
-    return {name: None if name == LIMIT else error(p.answer(), truth) for name, p in prepared.items()}
+def _errors(
+    case: Case, able: Sequence[Contender], prepared: dict[str, Prepared], inputs: Inputs
+) -> dict[str, float | None]:
+    """Each contender's error against the oracle; None where there is nothing to check."""
+    truth = None if case.oracle is None else case.oracle(*inputs)
+    return {
+        c.name: error(prepared[c.name].answer(), truth) if c.answers and truth is not None else None
+        for c in able
+    }
 
 
 def _entry(

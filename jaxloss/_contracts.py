@@ -126,7 +126,8 @@ def _same_shape(who: str, **arrays: Array) -> None:
     """Refuse to broadcast: two shapes that differ are a mistake far more often than a wish."""
     (first, a), (second, b) = arrays.items()
     if a.shape != b.shape:
-        msg = f"{who}: `{first}` {a.shape} and `{second}` {b.shape} must have one shape; {_likely_fix(first, a, second, b)}."
+        fix = _likely_fix(first, a, second, b)
+        msg = f"{who}: `{first}` {a.shape} and `{second}` {b.shape} must have one shape; {fix}."
         raise ValueError(msg)
 
 
@@ -202,8 +203,8 @@ def binary(
     who: str, *, labels_in: Domain = UNIT, scores_in: Domain = REAL, **arrays: ArrayLike
 ) -> tuple[Array, Array]:
     """Scores and labels of one shape, `[*rows]`; labels in [0, 1], or −1 and +1 for a margin."""
-    (first, a), (second, b) = arrays.items()
-    if labels_in == SIGNS and jnp.result_type(b) == jnp.bool_:
+    first, second = arrays
+    if labels_in == SIGNS and jnp.result_type(arrays[second]) == jnp.bool_:
         _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
     scores, labels = paired(who, domain=REAL, **arrays)
     return inside(who, first, scores, scores_in), inside(who, second, labels, labels_in)
@@ -274,9 +275,10 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
             f"{labels.dtype} {labels.shape}",
             "convert one-hot rows with `.astype(jnp.float32)`",
         )
-    if labels.shape != logits.shape[:-1]:
-        fix = "squeeze its last axis" if labels.shape == (*logits.shape[:-1], 1) else "give one id a row"
-        msg = f"{who}: `{second}` {labels.shape} must have the rows' shape {logits.shape[:-1]} of `{first}` {logits.shape}; {fix}."
+    rows = logits.shape[:-1]
+    if labels.shape != rows:
+        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one id a row"
+        msg = f"{who}: `{second}` {labels.shape} must have the rows' shape {rows} of `{first}` {logits.shape}; {fix}."
         raise ValueError(msg)
 
 

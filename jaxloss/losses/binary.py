@@ -151,7 +151,7 @@ def focal(
         smooth=0.25,
         elicits="mean",
     ),
-    source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, sec. 3; torch's SoftMarginLoss.",
+    source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, sec. 3.",
 )
 def logistic(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]

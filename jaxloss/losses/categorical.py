@@ -212,7 +212,8 @@ def focal(
 ) -> Float[Array, "*rows"]:
     """Cross-entropy that fades as the label's probability nears 1.
 
-        ℓ = −Σ w t (1 − p)^γ log p,    ∂ℓ/∂z_j = Σ_c w_c t_c (1 − p_c)^γ (γ p_c log p_c / (1 − p_c) − 1) ([c = j] − p_j)
+        ℓ = −Σ w t (1 − p)^γ log p,
+        ∂ℓ/∂z_j = Σ_c w_c t_c (1 − p_c)^γ (γ p_c log p_c / (1 − p_c) − 1) ([c = j] − p_j)
 
     With p the softmax of the logits and t the label's distribution. γ = 0 is the cross-entropy.
 
