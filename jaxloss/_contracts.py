@@ -11,9 +11,12 @@ import math
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.experimental import checkify
 from jax.typing import ArrayLike
+
+from jaxloss import numerics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,17 @@ class Interval:
         above = x >= self.low if self.closed_low or self.low == -math.inf else x > self.low
         below = x <= self.high if self.closed_high or self.high == math.inf else x < self.high
         return above & below
+
+    def margin(self, x: Array) -> Array:
+        """How far inside x lies, in arithmetic alone: negative just where x is outside."""
+        if (self.low, self.high) == (0, 1):
+            return x - x * x
+        # The first number inside an open end is as good as the last outside.
+        low = self.low if self.closed_low else np.nextafter(self.low, np.inf, dtype=x.dtype)
+        high = self.high if self.closed_high else np.nextafter(self.high, -np.inf, dtype=x.dtype)
+        ends = [x - low] if self.low > -math.inf else []
+        ends += [high - x] if self.high < math.inf else []
+        return functools.reduce(jnp.minimum, ends)
 
     def __str__(self) -> str:
         left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
@@ -48,6 +62,10 @@ class Choice:
         return functools.reduce(
             lambda found, value: found | (x == value), self.values[1:], x == self.values[0]
         )
+
+    def margin(self, x: Array) -> Array:
+        """Minus the distance to the nearest of them: negative just where x is none."""
+        return -functools.reduce(jnp.minimum, [jnp.abs(x - value) for value in self.values])
 
     def __str__(self) -> str:
         return "{" + ", ".join(f"{value:g}" for value in self.values) + "}"
@@ -172,42 +190,39 @@ def _report(who: str, name: str, array: Array, valid: Array, wanted: object) -> 
     checkify.check(jnp.all(valid), message, value=array.reshape(-1)[first], index=first)
 
 
-def inside(who: str, name: str, array: Array, domain: Domain) -> Array:
-    """`array`, NaN outside its domain."""
+def spoil_outside(who: str, name: str, losses: Array, array: Array, domain: Domain) -> Array:
+    """The losses, NaN with NaN derivative where the argument of that row is outside its domain."""
     if isinstance(domain, Named) or domain == REAL:
-        return array
-    return poison(who, name, array, domain.holds(array), domain)
+        return losses
+    _report(who, name, array, domain.holds(array), domain)
+    return numerics.spoil(losses, domain.margin(array.astype(losses.dtype)))
 
 
 # --- the kinds of input -----------------------------------------------------------------------
 
 
-def paired(who: str, *, domain: Domain = REAL, **arrays: ArrayLike) -> tuple[Array, Array]:
+def paired(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two arrays of one shape, predictions first, `[*rows]`: regression and its like."""
     (first, a), (second, b) = arrays.items()
     (predictions,), targets = _real(who, **{first: a}), _number(who, second, b)
     _same_shape(who, **{first: predictions, second: targets})
     dtype = compute_dtype(predictions, targets)
-    predictions, targets = predictions.astype(dtype), targets.astype(dtype)
-    return inside(who, first, predictions, domain), inside(who, second, targets, domain)
+    return predictions.astype(dtype), targets.astype(dtype)
 
 
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two arrays of one shape `[*rows, D]` whose last axis is one vector a row."""
-    first, second = paired(who, domain=REAL, **arrays)
+    first, second = paired(who, **arrays)
     _with_items(who, next(iter(arrays)), first, "features")
     return first, second
 
 
-def binary(
-    who: str, *, labels_in: Domain = UNIT, scores_in: Domain = REAL, **arrays: ArrayLike
-) -> tuple[Array, Array]:
-    """Scores and labels of one shape, `[*rows]`; labels in [0, 1], or −1 and +1 for a margin."""
-    first, second = arrays
-    if labels_in == SIGNS and jnp.result_type(arrays[second]) == jnp.bool_:
+def margins(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Scores and labels of one shape, `[*rows]`; labels are −1 and +1, which flags are not."""
+    _, second = arrays
+    if jnp.result_type(arrays[second]) == jnp.bool_:
         _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
-    scores, labels = paired(who, domain=REAL, **arrays)
-    return inside(who, first, scores, scores_in), inside(who, second, labels, labels_in)
+    return paired(who, **arrays)
 
 
 def classified(
@@ -278,7 +293,8 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
     rows = logits.shape[:-1]
     if labels.shape != rows:
         fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one id a row"
-        msg = f"{who}: `{second}` {labels.shape} must have the rows' shape {rows} of `{first}` {logits.shape}; {fix}."
+        wanted = f"the rows' shape {rows} of `{first}` {logits.shape}"
+        msg = f"{who}: `{second}` {labels.shape} must have {wanted}; {fix}."
         raise ValueError(msg)
 
 

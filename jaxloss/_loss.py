@@ -16,7 +16,7 @@ from jax.experimental import checkify
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxloss import _contracts
-from jaxloss._contracts import Domain, Named
+from jaxloss._contracts import Domain, Interval
 
 P = ParamSpec("P")
 Task = Literal["regression", "vector", "binary", "margin", "categorical", "divergence"]
@@ -57,7 +57,7 @@ class Card:
     task: Task
     loss: Callable[..., Array]
     domain: Mapping[str, Domain]
-    options: Mapping[str, Domain]
+    options: Mapping[str, Interval]
     claims: Claims
     source: str
     counts: Callable[..., Array | None] | None = None
@@ -86,7 +86,7 @@ def loss(
     task: Task,
     *,
     domain: Mapping[str, Domain],
-    options: Mapping[str, Domain] | None = None,
+    options: Mapping[str, Interval] | None = None,
     claims: Claims,
     source: str,
     counts: Callable[..., Array | None] | None = None,
@@ -97,7 +97,7 @@ def loss(
         family = function.__module__.rsplit(".", 1)[-1]
         name = f"{family}.{function.__name__}"
         ranges = dict(options or {})
-        run = compiled(functools.partial(_with_options_in_range, name, ranges, function), inline=True)
+        run = compiled(functools.partial(_within_domain, name, domain, ranges, function), inline=True)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Array:
@@ -182,28 +182,33 @@ def _checking() -> Iterator[None]:
         _contracts.CHECKING.reset(token)
 
 
-def check_options(who: str, ranges: Mapping[str, Domain], options: Mapping[str, Any]) -> None:
+def check_options(who: str, ranges: Mapping[str, Interval], options: Mapping[str, Any]) -> None:
     """Refuse a concrete hyperparameter out of its range, before anything is traced."""
     for name, value in options.items():
         domain = ranges.get(name)
-        if domain is None or isinstance(domain, Named) or value is None or isinstance(value, Tracer):
+        if domain is None or value is None or isinstance(value, Tracer):
             continue
         if not np.all(domain.holds(np.asarray(value))):
             msg = f"{who}: `{name}` must be in {domain}, got {value}; give a value inside."
             raise ValueError(msg)
 
 
-def _with_options_in_range(
+def _within_domain(
     who: str,
-    ranges: Mapping[str, Domain],
+    domain: Mapping[str, Domain],
+    ranges: Mapping[str, Interval],
     function: Callable[..., Array],
     *args: Any,
     **options: Any,
 ) -> Array:
-    """Call the formula with its hyperparameters in the data's dtype, NaN where out of range."""
-    dtype = _contracts.compute_dtype(*args)
-    for name, value in options.items():
-        domain = ranges.get(name)
-        if domain is not None and not isinstance(domain, Named) and value is not None:
-            options[name] = _contracts.inside(who, name, jnp.asarray(value, dtype), domain)
-    return function(*args, **options)
+    """Call the formula; what lies outside its domain makes a row NaN, a hyperparameter every row."""
+    data = dict(zip(domain, args, strict=False)) | {n: options.pop(n) for n in domain if n in options}
+    dtype = _contracts.compute_dtype(*data.values())
+    for name in ranges.keys() & options.keys():
+        if options[name] is not None:
+            value = jnp.asarray(options[name], dtype)
+            options[name] = _contracts.poison(who, name, value, ranges[name].holds(value), ranges[name])
+    losses = function(**data, **options)
+    for name, array in data.items():
+        losses = _contracts.spoil_outside(who, name, losses, jnp.asarray(array), domain[name])
+    return losses

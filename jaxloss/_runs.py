@@ -78,7 +78,9 @@ def method(name: str, rate: float | None, problem: Problem) -> Method:
     return Method(name, rate, {"optimizer": getattr(optax, name)(learning_rate=rate)})
 
 
-_PLAIN = ("sgd", "noisy_sgd")
+_PLAIN = ("sgd",)
+# One needs a random key, the other parameters that are no scalars.
+_UNFIT = ("noisy_sgd", "sm3")
 
 
 def _optimizers(optax: ModuleType) -> list[str]:
@@ -87,7 +89,7 @@ def _optimizers(optax: ModuleType) -> list[str]:
 
 
 def _is_optimizer(name: str, candidate: object) -> bool:
-    if not inspect.isfunction(candidate) or name.startswith(("scale_", "_")):
+    if not inspect.isfunction(candidate) or name.startswith(("scale_", "_", *_UNFIT)):
         return False
     parameters = inspect.signature(candidate).parameters
     needed = {p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
@@ -191,9 +193,12 @@ def save(folder: Path, problem: Problem, run: Run, settings: dict[str, Any]) -> 
     for i, leaf in enumerate(jax.tree.leaves(run.state)):
         arrays[f"state_{i}"] = np.asarray(leaf)
     path, partial = folder / PARAMETERS, folder / f"{PARAMETERS}.partial"
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

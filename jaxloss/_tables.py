@@ -1,6 +1,7 @@
 """What the command line prints: the cards, and a training run from its rows to its result."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def _claims(one: Card) -> Iterator[str]:
     if claims.bounded is not None:
         yield f"at most {claims.bounded:g}"
     if claims.elicits is not None:
-        yield f"its best constant is the {claims.elicits}"
+        yield f"its best constant prediction is the {claims.elicits}"
 
 
 # --- a run ------------------------------------------------------------------------------------
@@ -156,16 +157,16 @@ def closing(problem: Problem, how: Method, run: Run, folder: Path) -> None:
     console.print("", _scores(problem, run.params), sep="\n")
     if problem.table.name == LINE and problem.classes is None:
         console.print(_estimates(problem, run.params))
-    console.print(Text(_ending(how, run)))
+    console.print(Text(_ending(problem, how, run)))
     console.print(Text(f"saved {folder / PARAMETERS} and {folder / PLOT}"), soft_wrap=True)
 
 
 def _scores(problem: Problem, params: Params) -> Table:
     """The model beside the best constant, by the loss and by the score people know."""
     if problem.classes is None:
-        name, score, form = "R²", _problem.r_squared, ".4f"
+        name, score, written = "R²", _problem.r_squared, _decimals
     else:
-        name, score, form = "accuracy", _problem.accuracy, ".1%"
+        name, score, written = "accuracy", _problem.accuracy, "{:.1%}".format
     table = _table(problem.card.name)
     table.add_column("")
     for column in ("train loss", "test loss", f"train {name}", f"test {name}"):
@@ -173,9 +174,14 @@ def _scores(problem: Problem, params: Params) -> Table:
     for row, which in (("best constant", _problem.start(problem)), ("this model", params)):
         parts = (problem.train, problem.test)
         losses = [_figures(_problem.loss_on(problem, which, rows)) for rows in parts]
-        scores = [format(score(problem, which, rows), form) for rows in parts]
+        scores = [written(score(problem, which, rows)) for rows in parts]
         table.add_row(row, *losses, *scores)
     return table
+
+
+def _decimals(value: float) -> str:
+    """Four decimals, but no more than a table can hold of a run that diverged."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 def _figures(value: float) -> str:
@@ -196,17 +202,17 @@ def _estimates(problem: Problem, params: Params) -> Table:
         table.add_column(name, justify="right" if name else "left")
     rows = (("slope", coefficients[0], SLOPE), ("intercept", float(intercept), INTERCEPT))
     for (name, estimate, truth), error in zip(rows, errors, strict=True):
-        table.add_row(name, f"{estimate:.4f}", f"{error:.4f}", f"{truth:g}")
+        table.add_row(name, _decimals(estimate), _decimals(error), f"{truth:g}")
     return table
 
 
-def _ending(how: Method, run: Run) -> str:
+def _ending(problem: Problem, how: Method, run: Run) -> str:
     """Why it stopped, and what to do about it."""
     if run.reason == "diverged":
-        rate = "" if how.rate is None else f", such as --learning-rate {how.rate / 10:.2g}"
+        rate = min((how.rate or math.inf) / 10, _problem.safe_rate(problem))
         return (
-            f"diverged after step {run.steps}: the loss is no longer finite; the saved parameters "
-            f"are the last for which it was. Try a smaller learning rate{rate}"
+            f"diverged after step {run.steps}: the loss is no longer finite; saved are the last "
+            f"parameters for which it was. Try a smaller step: --learning-rate {rate:.2g}"
         )
     reasons = {
         "interrupted": f"interrupted after step {run.steps}; --resume goes on from here",

@@ -246,30 +246,64 @@ def _log1p_difference_jvp(primals: tuple[Array, Array], tangents: tuple[Array, A
 
 
 @jax.custom_jvp
-def binomial_nll(logits: Array, successes: Array, failures: Array) -> Array:
-    """failures·log(1 + e^z) + successes·log(1 + e^−z), to 8 ULPs; ∂/∂z = failures·σ(z) − successes·σ(−z).
+def bernoulli_nll(logits: Array, labels: Array) -> Array:
+    """(1 − y) log(1 + e^z) + y log(1 + e^−z), to 8 ULPs; ∂/∂z = (1 − y) σ(z) − y σ(−z), ∂/∂y = −z.
 
     One exponential serves both logarithms, and no term cancels another: the familiar
     log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
     """
-    certain = failures * jnp.maximum(logits, 0) + successes * jnp.maximum(-logits, 0)
-    return certain + (failures + successes) * jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return (jnp.maximum(logits, 0) - logits * labels) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
-def _binomial_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
-    (z, successes, failures), (dz, dsuccesses, dfailures) = primals, tangents
-
-    def slope() -> Array:
-        # From a copy of z the compiler may not identify with the value's: it recomputes e^z
-        # instead of carrying an array of them from the value to the gradient.
-        alone = lax.optimization_barrier(z)
-        return failures * sigmoid(alone) - successes * sigmoid(-alone)
-
-    tangent = _term(slope, dz) + _term(lambda: softplus(-z), dsuccesses)
-    return binomial_nll(z, successes, failures), tangent + _term(lambda: softplus(z), dfailures)
+@bernoulli_nll.defjvp
+def _bernoulli_nll_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (z, y), (dz, dy) = primals, tangents
+    # From a copy of z the compiler does not identify with the value's: it recomputes e^z instead of
+    # carrying an array of them from the value to the gradient.
+    alone = lax.optimization_barrier(z)
+    slope = (1 - y) * sigmoid(alone) - y * sigmoid(-alone)
+    return bernoulli_nll(z, y), slope * dz - z * dy
 
 
-binomial_nll.defjvp(_binomial_nll_jvp, symbolic_zeros=True)
+@jax.custom_jvp
+def clipped_square(x: Array, limit: Array) -> Array:
+    """½x² where |x| ≤ limit, its tangent line beyond; ∂/∂x = clip(x, −limit, limit).
+
+    The derivative in the limit is max(|x| − limit, 0). In absolute values and minima the value is one
+    pass over x; a clamp there would be stored first.
+    """
+    distance = jnp.abs(x)
+    bent = jnp.minimum(distance, limit)
+    return bent * (distance - 0.5 * bent)
+
+
+def _clipped_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, limit), (dx, dlimit) = primals, tangents
+    bound = lax.optimization_barrier(jnp.asarray(limit, x.dtype))  # apart from the value's, as above
+    from_x = _term(lambda: jnp.clip(x, -bound, bound), dx)
+    return clipped_square(x, limit), from_x + _term(lambda: relu(jnp.abs(x) - limit), dlimit)
+
+
+clipped_square.defjvp(_clipped_square_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def spoil(values: Array, margin: Array) -> Array:
+    """`values` where margin ≥ 0; NaN, with NaN derivative, where it is negative.
+
+    The value adds √min(margin, 0), 0 or NaN, for a mask would not fuse into a sum; the derivative
+    compares with the smallest negative number, for the zero would be stored to be shared.
+    """
+    return values + jnp.sqrt(jnp.minimum(margin, 0))
+
+
+def _spoil_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (values, margin), (dvalues, _) = primals, tangents
+    smallest = jnp.finfo(margin.dtype).tiny
+    return spoil(values, margin), _term(lambda: jnp.where(margin > -smallest, 1, jnp.nan), dvalues)
+
+
+spoil.defjvp(_spoil_jvp, symbolic_zeros=True)
 
 
 # --- the last axis: norms ---------------------------------------------------------------------
@@ -368,7 +402,7 @@ def log_normaliser(logits: Array, pivot: Array) -> Array:
 def _log_normaliser_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (logits, pivot), (dlogits, _) = primals, tangents
     value = log_normaliser(logits, pivot)
-    shares = jnp.exp((logits - pivot[..., None]) - _above_minus_inf(value)[..., None])
+    shares = jnp.exp((logits - pivot[..., None]) - _or_zero(value)[..., None])
     return value, jnp.sum(shares * dlogits, axis=-1)
 
 
@@ -387,7 +421,7 @@ def _log_sum_others(logits: Array, pivot: Array, ids: Array) -> Array:
 def _log_sum_others_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
     (logits, pivot, ids), (dlogits, _, _) = primals, tangents
     value = _log_sum_others(logits, pivot, ids)
-    shares = jnp.exp((logits - pivot[..., None]) - _above_minus_inf(value)[..., None])
+    shares = jnp.exp((logits - pivot[..., None]) - _or_zero(value)[..., None])
     tangent = jnp.sum(jnp.where(_names(ids, logits), 0, shares) * dlogits, axis=-1)
     return value, tangent
 
@@ -395,9 +429,12 @@ def _log_sum_others_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -
 _log_sum_others.defjvp(_log_sum_others_jvp, symbolic_zeros=True)
 
 
-def _above_minus_inf(x: Array) -> Array:
-    """x, kept finite from below: e^{−∞ − (−∞)} over no class is 0, not NaN."""
-    return jnp.maximum(x, jnp.finfo(x.dtype).min)
+def _or_zero(log_sum: Array) -> Array:
+    """The logarithm of a sum of exponentials, 0 for a sum of nothing, or of nothing but underflow.
+
+    Its terms e^x are zero, and so are their shares: e^{x − (−∞)} would be NaN, or ∞ and NaN after it.
+    """
+    return jnp.where(log_sum == -jnp.inf, 0, log_sum)
 
 
 def _exponential_sums(logits: Array, pivot: Array) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Above it the margin of a logarithmic axis would not be a float.
-_HIGHEST = 1e280
+# A logarithmic axis reaches further than what is drawn; its end must be a float too.
+_HIGHEST = 1e100
 
 
 def loss_curve(

@@ -7,16 +7,18 @@ import inspect
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from matplotlib import image
 from sklearn import datasets
 
-from jaxloss import _problem, _runs, _sources, cli
+from jaxloss import _contracts, _problem, _runs, _sources, cli
 from jaxloss._loss import CARDS
 
 SOURCES = ["line", *_sources.BUNDLED]
@@ -176,7 +178,7 @@ def test_a_short_name_means_the_loss_that_fits_the_target():
 def test_a_short_name_that_fits_twice_must_be_said_in_full(monkeypatch):
     twin = dataclasses.replace(CARDS["robust.huber"], name="quantile.huber")
     monkeypatch.setitem(CARDS, "quantile.huber", twin)
-    with pytest.raises(_sources.BadInput, match="ambiguous: say robust.huber or quantile.huber"):
+    with pytest.raises(_sources.BadInput, match=r"ambiguous: say robust\.huber or quantile\.huber"):
         _problem.choose(small("regression"), "huber")
 
 
@@ -195,7 +197,7 @@ def test_an_option_reaches_the_loss(job):
     assert abs(np.mean(above) - 0.1) < 0.05
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_optax_optimizers_train(job, optimizer):
     code, printed, _ = job("train", "wine", "--optimizer", optimizer, "--steps", 50)
     assert code == 0
@@ -285,12 +287,12 @@ def test_the_baseline_of_classes_is_their_entropy(name):
 # --- it goes on where it stopped ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["gradient_descent", "adam", "lbfgs"])
+@pytest.mark.parametrize("optimizer", ["gradient_descent", "lbfgs"])
 def test_a_resumed_run_is_the_long_run(job, optimizer):
-    common = ("train", "wine", "--optimizer", optimizer, "--seed", 3)
+    common = ("train", "diabetes", "--optimizer", optimizer, "--seed", 3)
     job(*common, "--steps", 40, "--output", "long")
     job(*common, "--steps", 20, "--output", "short")
-    code, printed, _ = job("train", "wine", "--resume", "short", "--steps", 20)
+    code, printed, _ = job("train", "diabetes", "--resume", "short", "--steps", 20)
     assert code == 0
     assert "going on from step 20" in printed
     long, short = saved("long"), saved("short")
@@ -313,8 +315,9 @@ def test_a_diverging_run_says_so_and_keeps_its_last_finite_parameters(job):
     code, printed, _ = job("train", "line", "--learning-rate", 1e6, "--steps", 500)
     assert code == 1
     assert "diverged" in printed
-    assert "smaller learning rate" in printed
+    smaller = re.search(r"--learning-rate (\S+)", printed).group(1)
     assert all(np.all(np.isfinite(saved()[name])) for name in ("weights", "bias", "history"))
+    assert job("train", "line", "--learning-rate", smaller, "--steps", 50)[0] == 0
 
 
 # --- Ctrl-C loses nothing -------------------------------------------------------------------------
@@ -378,6 +381,18 @@ def test_a_run_interrupted_before_its_first_step_can_be_resumed(job, monkeypatch
     code, _, _ = job("train", "line", "--steps", 10, "--resume", "jaxloss-run")
     assert code == 0
     assert len(saved()["history"]) == 11
+
+
+def test_interrupts_are_left_alone_where_they_cannot_be_held():
+    def held():
+        with _runs.interrupts_held() as asked:
+            seen.append((signal.getsignal(signal.SIGINT) is before, asked.is_set()))
+
+    before, seen = signal.getsignal(signal.SIGINT), []
+    thread = threading.Thread(target=held)
+    thread.start()
+    thread.join()
+    assert seen == [(True, False)]
 
 
 def test_an_interrupt_outside_training_is_one_line(job, monkeypatch):
@@ -470,6 +485,7 @@ BAD_FILES = {
         "--target y --loss hinge",
         ["does not fit", "binary.hinge", "a number"],
     ),
+    "no finite loss": (GOOD.replace(",4.5\n", ",1e200\n"), "--target y", ["does not fit", "finite"]),
     "outside the domain": (
         GOOD.replace(",4.5\n", ",-4.5\n"),
         "--target y --loss squared_log_error",
@@ -570,12 +586,20 @@ def test_a_run_resumes_only_over_its_own_rows_loss_and_split(job):
     assert job("train", "wine", *resume, "--loss", "cross_entropy")[0] == 0
 
 
+def test_a_loss_that_no_linear_model_can_feed_does_not_fit():
+    domain = {"predictions": _contracts.Named("a tree"), "targets": _contracts.REAL}
+    card = dataclasses.replace(CARDS["robust.huber"], domain=domain)
+    with pytest.raises(_sources.BadInput, match="no linear model predicts a tree"):
+        _problem.pose(small("regression"), card, {}, fraction=0.2, seed=0)
+
+
 def test_a_full_disk_is_told_in_one_line(job, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
     assert_refused(job("train", "line", "--steps", 2), ["cannot write", "No space left"])
+    assert os.listdir("jaxloss-run") == []
 
 
 @pytest.mark.parametrize(
@@ -671,6 +695,14 @@ def test_python_m_jaxloss_trains(tmp_path):
     assert "intercept" in done.stdout
     assert (tmp_path / "jaxloss-run" / "parameters.npz").exists()
     assert (tmp_path / "jaxloss-run" / "loss.png").exists()
+
+
+def test_the_module_is_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxloss", "show", "pinball"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("jaxloss", run_name="__main__")
+    assert stopped.value.code == 0
+    assert "quantile.pinball" in capsys.readouterr().out
 
 
 def test_importing_the_command_line_imports_no_optional_package():

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxloss.training import descent
+from jaxloss.training._contracts import positive_rate, require_floating
 
 try:
     import optax
@@ -56,7 +57,7 @@ def gradient_descent(
 
 
 def _constant(learning_rate: ArrayLike) -> Callable[[Array], ArrayLike]:
-    rate = descent.positive_rate("gradient_descent", learning_rate)
+    rate = positive_rate("gradient_descent", learning_rate)
     return lambda _: rate
 
 
@@ -105,7 +106,7 @@ def train_step(
         try:
             return compiled(params, opt_state, *batch, **options)
         except TypeError:
-            descent.require_floating("train_step", params)  # a leaf that is no array at all
+            require_floating("train_step", params)  # a leaf that is no array at all
             raise
 
     return step
@@ -120,7 +121,7 @@ def _plain_step(
     def step(
         params: PyTree, opt_state: PyTree, *batch: PyTree, **options: PyTree
     ) -> tuple[PyTree, PyTree, PyTree]:
-        descent.require_floating("train_step", params)
+        require_floating("train_step", params)
 
         def with_aux(params: PyTree) -> tuple[Array, PyTree]:
             returned = checked(params, *batch, **options)

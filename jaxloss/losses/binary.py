@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Real
 
 from jaxloss import numerics
-from jaxloss._contracts import HALF_OPEN_UNIT, NON_NEGATIVE, REAL, SIGNS, UNIT, binary
+from jaxloss._contracts import HALF_OPEN_UNIT, NON_NEGATIVE, REAL, SIGNS, UNIT, is_off, margins, paired
 from jaxloss._loss import Claims, loss
 
 _LOGITS = {"logits": REAL, "labels": UNIT}
@@ -54,12 +54,13 @@ def cross_entropy(
         ValueError: two shapes; a concrete option out of range.
 
     """
-    logits, labels = binary("binary.cross_entropy", logits=logits, labels=labels)
-    successes = labels + label_smoothing * (0.5 - labels)
-    failures = 1 - successes
-    if pos_weight is not None:
-        successes = pos_weight * successes
-    return numerics.binomial_nll(logits, successes, failures)
+    logits, labels = paired("binary.cross_entropy", logits=logits, labels=labels)
+    if not is_off(label_smoothing):
+        labels = labels + label_smoothing * (0.5 - labels)
+    if pos_weight is None:
+        return numerics.bernoulli_nll(logits, labels)
+    successes = pos_weight * labels * numerics.softplus(-logits)
+    return successes + (1 - labels) * numerics.softplus(logits)
 
 
 @loss(
@@ -91,8 +92,8 @@ def probability_cross_entropy(
         ValueError: two shapes.
 
     """
-    probabilities, labels = binary(
-        "binary.probability_cross_entropy", scores_in=UNIT, probabilities=probabilities, labels=labels
+    probabilities, labels = paired(
+        "binary.probability_cross_entropy", probabilities=probabilities, labels=labels
     )
     return -numerics.xlogy(labels, probabilities) - numerics.xlog1py(1 - labels, -probabilities)
 
@@ -132,9 +133,9 @@ def focal(
         ValueError: two shapes; a concrete option out of range.
 
     """
-    logits, labels = binary("binary.focal", logits=logits, labels=labels)
+    logits, labels = paired("binary.focal", logits=logits, labels=labels)
     other = (1 - labels) * numerics.sigmoid(logits) + labels * numerics.sigmoid(-logits)
-    entropy = numerics.binomial_nll(logits, labels, 1 - labels)
+    entropy = numerics.bernoulli_nll(logits, labels)
     faded = numerics.power(other, gamma) * entropy
     return faded if alpha is None else faded * (alpha * labels + (1 - alpha) * (1 - labels))
 
@@ -172,7 +173,7 @@ def logistic(
         ValueError: two shapes.
 
     """
-    scores, labels = binary("binary.logistic", labels_in=SIGNS, scores=scores, labels=labels)
+    scores, labels = margins("binary.logistic", scores=scores, labels=labels)
     return numerics.softplus(-labels * scores)
 
 
@@ -200,7 +201,7 @@ def hinge(
 
     Args and errors as for `logistic`; the loss has the scores' unit.
     """
-    scores, labels = binary("binary.hinge", labels_in=SIGNS, scores=scores, labels=labels)
+    scores, labels = margins("binary.hinge", scores=scores, labels=labels)
     return numerics.relu(1 - labels * scores)
 
 
@@ -228,6 +229,6 @@ def squared_hinge(
 
     Args and errors as for `logistic`.
     """
-    scores, labels = binary("binary.squared_hinge", labels_in=SIGNS, scores=scores, labels=labels)
+    scores, labels = margins("binary.squared_hinge", scores=scores, labels=labels)
     shortfall = numerics.relu(1 - labels * scores)
     return shortfall * shortfall

@@ -135,9 +135,7 @@ def squared_log_error(
         ValueError: two shapes.
 
     """
-    predictions, targets = paired(
-        "regression.squared_log_error", domain=ABOVE_MINUS_ONE, predictions=predictions, targets=targets
-    )
+    predictions, targets = paired("regression.squared_log_error", predictions=predictions, targets=targets)
     difference = log1p_difference(predictions, targets)
     return difference * difference
 

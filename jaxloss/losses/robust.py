@@ -1,13 +1,12 @@
 """Losses of the residual r = predictions − targets that grow more slowly than its square."""
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from jaxloss._contracts import POSITIVE, REAL, paired
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import smooth_abs
+from jaxloss.numerics import clipped_square, smooth_abs
 
 _REALS = {"predictions": REAL, "targets": REAL}
 _CONVEX = Claims(
@@ -52,9 +51,7 @@ def huber(
 
     """
     predictions, targets = paired("robust.huber", predictions=predictions, targets=targets)
-    residual = predictions - targets
-    clipped = jnp.clip(residual, -delta, delta)
-    return clipped * (residual - 0.5 * clipped)
+    return clipped_square(predictions - targets, delta)
 
 
 @loss(
@@ -89,9 +86,7 @@ def smooth_l1(
 
     """
     predictions, targets = paired("robust.smooth_l1", predictions=predictions, targets=targets)
-    residual = predictions - targets
-    clipped = jnp.clip(residual, -beta, beta)
-    return clipped / beta * (residual - 0.5 * clipped)
+    return clipped_square(predictions - targets, beta) / beta
 
 
 @loss(

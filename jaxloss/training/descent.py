@@ -19,6 +19,17 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
+from jaxloss.training._contracts import (
+    limit_or_none,
+    positive_count,
+    positive_rate,
+    require_alike,
+    require_floating,
+    require_one_method,
+    require_scalar,
+    traced,
+)
+
 Params = TypeVar("Params")
 Objective = Callable[..., Any]
 
@@ -98,7 +109,7 @@ def gradient_descent_step(params: Params, grads: Params, learning_rate: ArrayLik
     """
     require_floating("gradient_descent_step", params)
     require_floating("gradient_descent_step", grads, "grads")
-    _require_alike("gradient_descent_step", params, grads)
+    require_alike("gradient_descent_step", params, grads)
     return _step(params, grads, positive_rate("gradient_descent_step", learning_rate))
 
 
@@ -181,7 +192,7 @@ def minimize(
         ValueError: neither or both of `learning_rate` and `optimizer`; no parameters at all; a loss
             that is not a scalar; an option out of range.
     """
-    _require_one_method(learning_rate, optimizer)
+    require_one_method(learning_rate, optimizer)
     require_floating("minimize", params)
     # Held here for the whole call: the compiled loop itself holds it weakly.
     update = gradient_descent_step if optimizer is None else optimizer.update
@@ -193,10 +204,10 @@ def minimize(
         params,
         state,
         data,
-        None if learning_rate is None else _traced(positive_rate("minimize", learning_rate)),
-        _limit("threshold", threshold, lowest=-math.inf),
-        _limit("tolerance", tolerance, lowest=0.0),
-        max_steps=_positive_count(max_steps),
+        None if learning_rate is None else traced(positive_rate("minimize", learning_rate)),
+        limit_or_none("threshold", threshold, lowest=-math.inf),
+        limit_or_none("tolerance", tolerance, lowest=0.0),
+        max_steps=positive_count(max_steps),
     )
     return found if isinstance(found.steps, Tracer) else _settled(found)
 
@@ -407,132 +418,7 @@ def scalar_objective(who: str, objective: Objective, *, has_aux: bool = False) -
 
     def checked(*args: PyTree, **options: PyTree) -> PyTree:
         returned = objective(*args, **options)
-        _require_scalar(who, returned[0] if has_aux else returned)
+        require_scalar(who, returned[0] if has_aux else returned)
         return returned
 
     return checked
-
-
-# --- what is refused ------------------------------------------------------------------------------
-
-
-def require_floating(who: str, tree: PyTree, name: str = "params") -> None:
-    """Refuse a tree that gradient descent cannot move, naming the first leaf at fault."""
-    leaves = jax.tree.leaves_with_path(tree)
-    if not leaves:
-        msg = f"{who}: `{name}` has no array in it, so there is nothing to update; got {tree!r}."
-        raise ValueError(msg)
-    for path, leaf in leaves:
-        kind = _kind(leaf)
-        if not jnp.issubdtype(kind, jnp.floating):
-            msg = (
-                f"{who}: `{name}{jax.tree_util.keystr(path)}` must be floating, got {kind}; keep "
-                "what is not trained out of it (`eqx.partition(model, eqx.is_inexact_array)` with "
-                "Equinox, `nnx.split(model, nnx.Param, ...)` with Flax)."
-            )
-            raise TypeError(msg)
-
-
-def _kind(leaf: object) -> np.dtype | type:
-    """The dtype of a leaf, or the type of one that is not a number."""
-    if isinstance(leaf, (Array, np.ndarray, np.generic, bool, int, float, complex)):
-        return jnp.result_type(leaf)
-    return type(leaf)
-
-
-def _require_alike(who: str, params: PyTree, grads: PyTree) -> None:
-    wanted, given = _shapes(params), _shapes(grads)
-    for path in wanted | given:
-        if wanted.get(path) != given.get(path):
-            msg = (
-                f"{who}: `params` and `grads` must have one structure and one shape a leaf; "
-                f"`params{path}` has {wanted.get(path, 'no array')}, "
-                f"`grads{path}` has {given.get(path, 'no array')}."
-            )
-            raise ValueError(msg)
-    if jax.tree.structure(params) != jax.tree.structure(grads):
-        msg = (
-            f"{who}: `params` and `grads` must have one structure, got "
-            f"{jax.tree.structure(params)} and {jax.tree.structure(grads)}."
-        )
-        raise ValueError(msg)
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
-
-
-def _require_one_method(learning_rate: ArrayLike | None, optimizer: Optimizer | None) -> None:
-    if (learning_rate is None) == (optimizer is None):
-        got = "neither" if optimizer is None else "both"
-        msg = (
-            f"minimize: give `learning_rate` (gradient descent by hand) or `optimizer` (any Optax "
-            f"optimizer), got {got}."
-        )
-        raise ValueError(msg)
-
-
-def _require_scalar(who: str, loss: object) -> None:
-    if not isinstance(loss, (Array, np.ndarray, np.generic, float)):
-        msg = f"{who}: `objective` must return a scalar loss, got {type(loss).__name__}."
-        raise TypeError(msg)
-    if jnp.shape(loss) != ():
-        msg = (
-            f"{who}: `objective` must return a scalar, got shape {jnp.shape(loss)}; a loss of rows "
-            "becomes one with `jl.mean(loss)`."
-        )
-        raise ValueError(msg)
-    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        msg = f"{who}: `objective` must return a floating loss, got {jnp.result_type(loss)}."
-        raise TypeError(msg)
-
-
-def positive_rate(who: str, learning_rate: ArrayLike) -> ArrayLike:
-    """The learning rate, refused in words if it is known not to be one positive number."""
-    if callable(learning_rate):
-        msg = (
-            f"{who}: `learning_rate` must be a number; for a schedule pass "
-            "`jaxloss.adapters.optax.gradient_descent(schedule)` as the optimizer."
-        )
-        raise TypeError(msg)
-    rate = _known_number(who, "learning_rate", learning_rate)
-    if rate is not None and not 0.0 < rate < math.inf:
-        msg = f"{who}: `learning_rate` must be positive and finite, got {learning_rate}."
-        raise ValueError(msg)
-    return learning_rate
-
-
-def _limit(name: str, value: ArrayLike | None, *, lowest: float) -> Array:
-    """An optional stopping rule's number; -inf, which nothing reaches, for none."""
-    if value is None:
-        return _traced(-math.inf)
-    number = _known_number("minimize", name, value)
-    if number is not None and not number >= lowest:
-        wanted = "not be NaN" if lowest == -math.inf else f"be at least {lowest:g}"
-        msg = f"minimize: `{name}` must {wanted}, got {value}."
-        raise ValueError(msg)
-    return _traced(value)
-
-
-def _known_number(who: str, name: str, value: ArrayLike) -> float | None:
-    """The value of a scalar option; None while it is traced."""
-    if jnp.shape(value) != ():
-        msg = f"{who}: `{name}` must be one number, got shape {jnp.shape(value)}."
-        raise ValueError(msg)
-    return None if isinstance(value, Tracer) else float(np.asarray(value))
-
-
-def _traced(number: ArrayLike) -> Array:
-    """A number of one dtype however it was written, so that it does not compile the loop again."""
-    return jnp.asarray(number, dtype=float)
-
-
-def _positive_count(max_steps: int) -> int:
-    if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)):
-        msg = f"minimize: `max_steps` must be a Python integer, got {max_steps!r}."
-        raise TypeError(msg)
-    if max_steps < 1:
-        msg = f"minimize: `max_steps` must be at least 1, got {max_steps}."
-        raise ValueError(msg)
-    return int(max_steps)

@@ -1,0 +1,657 @@
+"""The primitives against mpmath over the whole float range, each within the ULPs its docstring states."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import accuracy_table as truth
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from accuracy_table import exact, ulps
+from mpmath import mpf
+
+from jaxloss import numerics
+
+INF, NAN = np.inf, np.nan
+
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def stated(function: Callable[..., Any]) -> int:
+    """The ULPs a docstring states."""
+    return int(re.search(r"to (\d+) ULPs?", function.__doc__)[1])
+
+
+# --- grids ----------------------------------------------------------------------------------------
+
+# Where one of the formulas turns into another, overflows, underflows or saturates.
+AWKWARD = [0, -0.6931472, -0.6931471, 17, 39.999, 40, 40.001, 80, 87.3, 87.4, 88.72, 88.73, 103.9, 708.3, 709.8, 745]
+
+
+def magnitudes(dtype: Any, count: int, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Positive numbers, evenly spread over the orders of magnitude of the float."""
+    limits = np.finfo(dtype)
+    low, high = low or float(limits.tiny), high or float(limits.max)
+    return np.exp(np.linspace(np.log(low), np.log(high), count)).clip(low, high)
+
+
+def reals(dtype: Any, count: int = 150) -> np.ndarray:
+    """Both signs of every magnitude, and the points where something happens."""
+    size = magnitudes(dtype, count)
+    ordinary = [np.linspace(-6, 6, 181), np.linspace(-110, 110, 89)]
+    return np.unique(np.concatenate([size, -size, AWKWARD, np.negative(AWKWARD), *ordinary]).astype(dtype))
+
+
+def above_minus_one(dtype: Any, count: int = 24) -> np.ndarray:
+    """Everything a logarithm of one plus it is taken of."""
+    small = magnitudes(dtype, count, high=0.9)
+    near = -1 + magnitudes(dtype, 12, low=float(np.finfo(dtype).eps), high=0.9)
+    return np.concatenate([[0], magnitudes(dtype, count), -small, near, np.linspace(-0.6, -0.2, 25)]).astype(dtype)
+
+
+def positives(dtype: Any, count: int = 30) -> np.ndarray:
+    """Everything a logarithm is taken of, densest near one."""
+    near = magnitudes(dtype, 10, low=float(np.finfo(dtype).eps), high=0.5)
+    return np.concatenate([magnitudes(dtype, count), 1 + near, 1 - near, [1]]).astype(dtype)
+
+
+def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Every one with every other."""
+    return tuple(grid.ravel() for grid in np.meshgrid(first, second, indexing="ij"))
+
+
+def magnitudes_of_both(dtype: Any) -> tuple[np.ndarray, ...]:
+    both = np.concatenate([magnitudes(dtype, 24), -magnitudes(dtype, 24)]).astype(dtype)
+    return pairs(both, both)
+
+
+def near_pairs(dtype: Any) -> tuple[np.ndarray, ...]:
+    """x and y up to one ULP apart, where both are above −1."""
+    y = above_minus_one(dtype, 12)
+    y = y[np.abs(y) < 1e30]
+    apart = magnitudes(dtype, 12, low=float(np.finfo(dtype).eps), high=0.5)
+    base, relative = pairs(y, np.concatenate([apart, -apart]).astype(dtype))
+    x = (base + relative * (1 + base)).astype(dtype)
+    return x[x > -1], base[x > -1]
+
+
+def bernoulli(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Every logit with labels in [0, 1], near both ends as well."""
+    labels = np.array([0, 1e-6, 0.1, 0.5, 0.9, 1 - 1e-6, 1], dtype)
+    return pairs(np.concatenate([reals(dtype, 40)[::2], [0]]).astype(dtype), labels)
+
+
+def below_the_root(dtype: Any) -> np.ndarray:
+    """Numbers whose squares are floats."""
+    limits = np.finfo(dtype)
+    size = magnitudes(dtype, 60, low=float(limits.tiny) ** 0.5 * 64, high=float(limits.max) ** 0.5)
+    return np.concatenate([size, -size]).astype(dtype)
+
+
+# --- the truth ------------------------------------------------------------------------------------
+
+
+class Spec(NamedTuple):
+    """A primitive: its data, its truth, and its derivative in each argument that has one.
+
+    `against` is what the derivatives' errors are measured against, where two terms cancel.
+    """
+
+    function: Callable[..., Any]
+    data: Callable[[Any], tuple[np.ndarray, ...]]
+    value: Callable[..., Any]
+    slopes: tuple[Callable[..., Any] | None, ...]
+    against: Callable[..., Any] | None = None
+
+
+def on(grid: Callable[[Any], np.ndarray]) -> Callable[[Any], tuple[np.ndarray]]:
+    return lambda dtype: (grid(dtype),)
+
+
+def negatives(dtype: Any) -> np.ndarray:
+    x = reals(dtype)
+    return x[x < 0]
+
+
+def of_power(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Bases and exponents whose power is an ordinary float, half the exponents left."""
+    limits = np.finfo(dtype)
+    x, exponent = pairs(positives(dtype), np.array([0.25, 0.5, 1, 1.5, 2, 3, 5, 10], dtype))
+    size = exponent * np.log(x.astype(np.float64))
+    kept = (size > np.log(float(limits.tiny)) + 9) & (size < np.log(float(limits.max)) - 9)
+    return x[kept], exponent[kept]
+
+
+def mp_log1mexp(x: Any) -> Any:
+    return mpmath.log(-mpmath.expm1(x)) if x > -1 else mpmath.log1p(-mpmath.exp(x))
+
+
+def mp_tanh(x: Any) -> Any:
+    return mpmath.tanh(x) if abs(x) < 1000 else mpmath.sign(x)
+
+
+def times(x: Any, y: Any) -> Any:
+    return mpf(0) if x == 0 else x * y
+
+
+SPECS = [
+    Spec(numerics.relu, on(reals), lambda x: max(x, mpf(0)), (lambda x: mpf(x > 0),)),
+    Spec(numerics.sigmoid, on(reals), truth.sigmoid, (lambda x: truth.sigmoid(x) * truth.sigmoid(-x),)),
+    Spec(numerics.softplus, on(reals), truth.softplus, (truth.sigmoid,)),
+    Spec(numerics.log_cosh, on(reals), truth.log_cosh, (mp_tanh,)),
+    Spec(numerics.log1mexp, on(negatives), mp_log1mexp, (lambda x: -1 / mpmath.expm1(-x),)),
+    Spec(
+        numerics.smooth_abs,
+        on(reals),
+        lambda x: x * x / (1 + mpmath.sqrt(1 + x * x)),
+        (lambda x: x / mpmath.sqrt(1 + x * x),),
+    ),
+    Spec(numerics.multiply, magnitudes_of_both, lambda x, y: x * y, (lambda _, y: y, lambda x, _: x)),
+    Spec(
+        numerics.xlogy,
+        lambda dtype: pairs(reals(dtype, 12)[::8], positives(dtype)),
+        lambda x, y: times(x, mpmath.log(y)),
+        (lambda _, y: mpmath.log(y), lambda x, y: x / y),
+    ),
+    Spec(
+        numerics.xlog1py,
+        lambda dtype: pairs(reals(dtype, 12)[::8], above_minus_one(dtype)),
+        lambda x, y: times(x, mpmath.log1p(y)),
+        (lambda _, y: mpmath.log1p(y), lambda x, y: x / (1 + y)),
+    ),
+    Spec(numerics.divide, magnitudes_of_both, lambda x, y: x / y, (lambda _, y: 1 / y, lambda x, y: -x / y / y)),
+    Spec(
+        numerics.power,
+        of_power,
+        lambda x, a: x**a,
+        (lambda x, a: a * x ** (a - 1), lambda x, a: x**a * mpmath.log(x)),
+    ),
+    Spec(
+        numerics.log1p_difference,
+        lambda dtype: pairs(above_minus_one(dtype), above_minus_one(dtype)),
+        lambda x, y: mpmath.log((1 + x) / (1 + y)),
+        (lambda x, _: 1 / (1 + x), lambda _, y: -1 / (1 + y)),
+    ),
+    Spec(
+        numerics.log1p_difference,
+        near_pairs,
+        lambda x, y: mpmath.log((1 + x) / (1 + y)),
+        (lambda x, _: 1 / (1 + x), lambda _, y: -1 / (1 + y)),
+    ),
+    Spec(
+        numerics.bernoulli_nll,
+        bernoulli,
+        lambda z, y: (1 - y) * truth.softplus(z) + y * truth.softplus(-z),
+        (lambda z, y: (1 - y) * truth.sigmoid(z) - y * truth.sigmoid(-z), lambda z, _: -z),
+        against=lambda z, y: max((1 - y) * truth.sigmoid(z), y * truth.sigmoid(-z)),
+    ),
+    Spec(
+        numerics.clipped_square,
+        lambda dtype: pairs(below_the_root(dtype), np.array([1e-6, 0.3, 1, 40, 1e6], dtype)),
+        lambda x, d: x * x / 2 if abs(x) <= d else d * (abs(x) - d / 2),
+        (lambda x, d: max(min(x, d), -d), lambda x, d: max(abs(x) - d, mpf(0))),
+    ),
+]
+every_primitive = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.function.__name__)
+
+
+@functools.cache
+def _rows(index: int, dtype: Any) -> list[list[Any]]:
+    return [list(row) for row in zip(*map(exact, SPECS[index].data(dtype)), strict=True)]
+
+
+def rows_of(spec: Spec, dtype: Any) -> list[list[Any]]:
+    return _rows(SPECS.index(spec), dtype)
+
+
+@every_dtype
+@every_primitive
+def test_the_value_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
+    got = jax.jit(spec.function)(*spec.data(dtype))
+    assert ulps(got, [spec.value(*row) for row in rows_of(spec, dtype)]).max() <= stated(spec.function)
+
+
+@every_dtype
+@every_primitive
+def test_each_derivative_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
+    data, rows = spec.data(dtype), rows_of(spec, dtype)
+    for position, slope in enumerate(spec.slopes):
+        got = jax.jit(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
+        against = [spec.against(*row) for row in rows] if spec.against and position == 0 else None
+        assert ulps(got, [slope(*row) for row in rows], against).max() <= stated(spec.function)
+
+
+@every_dtype
+@every_primitive
+def test_the_value_under_differentiation_is_the_plain_value(spec, dtype):
+    data = spec.data(dtype)
+    ones = tuple(np.ones_like(x) for x in data)
+    under, _ = jax.jit(lambda a, t: jax.jvp(spec.function, a, t))(data, ones)
+    np.testing.assert_array_equal(under, jax.jit(spec.function)(*data))
+
+
+@every_dtype
+@every_primitive
+def test_forward_and_reverse_mode_agree(spec, dtype):
+    data = spec.data(dtype)
+    for position in range(len(data)):
+        total = lambda *a: jnp.sum(spec.function(*a))  # noqa: E731
+        tangents = tuple(np.ones_like(x) if i == position else np.zeros_like(x) for i, x in enumerate(data))
+        forward = jax.jit(lambda a, t: jax.jvp(spec.function, a, t)[1])(data, tangents)
+        reverse = jax.jit(jax.grad(total, position))(*data)
+        # Underflow apart, which the order of two products decides.
+        tiny = 8 * float(np.finfo(dtype).tiny)
+        np.testing.assert_allclose(forward, reverse, rtol=4 * float(np.finfo(dtype).eps), atol=tiny)
+
+
+# Points away from kinks, where the true second derivative is finite; zero where the docstring says so.
+SECOND = [
+    (numerics.sigmoid, (-800.0, -40.0, 0.0, 3.0, 40.0, 800.0), lambda x: _sigmoid_second(x)),
+    (numerics.softplus, (-800.0, -40.0, 0.0, 3.0, 40.0, 800.0), lambda x: truth.sigmoid(x) * truth.sigmoid(-x)),
+    (numerics.log_cosh, (-30.0, -1e-9, 0.0, 0.5, 10.0), lambda x: mpmath.sech(x) ** 2),
+    (numerics.log1mexp, (-700.0, -40.0, -1.0, -0.5, -1e-6), lambda x: -mpmath.exp(x) / mpmath.expm1(x) ** 2),
+    (numerics.smooth_abs, (-1e5, -1.0, 0.0, 1e-9, 3.0), lambda x: (1 + x * x) ** mpf(-1.5)),
+]
+
+
+def _sigmoid_second(x: Any) -> Any:
+    return -mpmath.tanh(x / 2) * truth.sigmoid(x) * truth.sigmoid(-x)
+
+
+@pytest.mark.parametrize("nested", ["forward over reverse", "reverse over reverse", "forward over forward"])
+@pytest.mark.parametrize(("function", "points", "second"), SECOND, ids=lambda a: getattr(a, "__name__", None))
+def test_the_second_derivative_is_right_and_finite(function, points, second, nested):
+    outer = jax.jacrev if nested.startswith("reverse") else jax.jacfwd
+    inner = jax.jacrev if nested.endswith("reverse") else jax.jacfwd
+    got = jax.vmap(outer(inner(function)))(jnp.array(points))
+    true = [float(second(mpf(x))) for x in points]
+    np.testing.assert_allclose(got, true, rtol=1e-12, atol=1e-15)
+
+
+# --- where a product, a ratio or a power meets zero -----------------------------------------------
+
+AT_ZERO = {
+    "multiply": (numerics.multiply, (0.0, INF), 0.0, (0.0, 0.0)),
+    "multiply, minus infinity": (numerics.multiply, (0.0, -INF), 0.0, (0.0, 0.0)),
+    "xlogy": (numerics.xlogy, (0.0, 0.0), 0.0, (-INF, 0.0)),
+    "xlogy, x": (numerics.xlogy, (0.0, 3.0), 0.0, (np.log(3.0), 0.0)),
+    "xlogy, y": (numerics.xlogy, (2.0, 0.0), -INF, (-INF, INF)),
+    "xlog1py": (numerics.xlog1py, (0.0, -1.0), 0.0, (-INF, 0.0)),
+    "xlog1py, y": (numerics.xlog1py, (2.0, -1.0), -INF, (-INF, INF)),
+    "divide": (numerics.divide, (0.0, 0.0), 0.0, (0.0, 0.0)),
+    "divide, x": (numerics.divide, (2.0, 0.0), INF, (INF, -INF)),
+    "power": (numerics.power, (0.0, 2.0), 0.0, (0.0, 0.0)),
+    "power below one": (numerics.power, (0.0, 0.5), 0.0, (0.0, 0.0)),
+    "power zero": (numerics.power, (0.0, 0.0), 1.0, (0.0, 0.0)),
+    "log1mexp": (numerics.log1mexp, (0.0,), -INF, (-INF,)),
+    "log1mexp above": (numerics.log1mexp, (1.0,), NAN, (NAN,)),
+    "relu": (numerics.relu, (0.0,), 0.0, (0.0,)),
+}
+at_zero = pytest.mark.parametrize(("function", "point", "value", "slopes"), AT_ZERO.values(), ids=AT_ZERO)
+
+
+@at_zero
+def test_the_value_at_the_limit_is_the_stated_one(function, point, value, slopes):
+    np.testing.assert_array_equal(jax.jit(function)(*map(jnp.float64, point)), value)
+
+
+@at_zero
+def test_the_gradient_at_the_limit_is_the_stated_one(function, point, value, slopes):
+    got = [jax.grad(function, position)(*map(jnp.float64, point)) for position in range(len(point))]
+    if function is not numerics.log1mexp or point != (1.0,):
+        np.testing.assert_allclose(got, slopes, rtol=1e-15)
+
+
+@at_zero
+def test_forward_mode_at_the_limit_multiplies_no_zero_tangent(function, point, value, slopes):
+    point = tuple(map(jnp.float64, point))
+    got = [jax.jacfwd(function, position)(*point) for position in range(len(point))]
+    if function is not numerics.log1mexp or point != (1.0,):
+        np.testing.assert_allclose(got, slopes, rtol=1e-15)
+
+
+ONE_ARGUMENT = ["relu", "sigmoid", "softplus", "log_cosh", "log1mexp", "smooth_abs"]
+TWO_ARGUMENTS = ["multiply", "xlogy", "xlog1py", "divide", "power", "log1p_difference", "bernoulli_nll"]
+
+
+@pytest.mark.parametrize("name", ONE_ARGUMENT)
+def test_no_primitive_of_one_argument_hides_a_nan(name):
+    assert jnp.isnan(getattr(numerics, name)(jnp.float32(NAN)))
+
+
+@pytest.mark.parametrize("name", TWO_ARGUMENTS)
+@pytest.mark.parametrize("point", [(NAN, 0.5), (0.5, NAN), (NAN, 0.0), (0.0, NAN)])
+def test_no_primitive_of_two_arguments_hides_a_nan(name, point):
+    assert jnp.isnan(getattr(numerics, name)(*map(jnp.float32, point)))
+
+
+# --- what is out of bounds ------------------------------------------------------------------------
+
+
+def test_spoil_leaves_a_value_where_the_margin_is_not_negative():
+    np.testing.assert_array_equal(numerics.spoil(jnp.array([1.0, 2.0]), jnp.array([0.0, 5.0])), [1.0, 2.0])
+
+
+def test_spoil_makes_nan_where_the_margin_is_negative():
+    assert jnp.isnan(numerics.spoil(jnp.float32(1), jnp.float32(-1e-30)))
+
+
+@pytest.mark.parametrize(("margin", "slope"), [(0.0, 1.0), (3.0, 1.0), (-1.0, NAN), (-1e-30, NAN)])
+def test_the_derivative_is_spoiled_where_the_value_is(margin, slope):
+    np.testing.assert_array_equal(jax.grad(numerics.spoil)(jnp.float32(2), jnp.float32(margin)), slope)
+
+
+def test_the_margin_has_no_derivative():
+    assert jax.grad(numerics.spoil, 1)(2.0, 3.0) == 0
+
+
+# --- the last axis: norms -------------------------------------------------------------------------
+
+
+def vectors(dtype: Any) -> np.ndarray:
+    """Vectors of one, three and 64 numbers, of every magnitude, with entries alike and far apart."""
+    limits, rng = np.finfo(dtype), np.random.default_rng(0)
+    rows = []
+    for scale in magnitudes(dtype, 24, low=float(limits.tiny) * 2**24, high=float(limits.max) / 16):
+        for width in (1, 3, 64):
+            row = np.where(np.arange(64) < width, rng.normal(size=64), 0)
+            rows.append(row * (scale / np.abs(row).max()))
+    mixed = [rng.normal(size=64) * np.where(rng.random(64) < 0.5, a, 1) for a in np.geomspace(1e-7, 1e7, 12)]
+    return np.array([*rows, *mixed]).astype(dtype)
+
+
+def norms(x: np.ndarray) -> list[Any]:
+    return [mpmath.sqrt(mpmath.fsum(v * v for v in row)) for row in exact(x)]
+
+
+def units(x: np.ndarray) -> list[Any]:
+    return [v / norm for row, norm in zip(exact(x), norms(x), strict=True) for v in row]
+
+
+@every_dtype
+def test_safe_norm_keeps_to_its_ulps_over_the_whole_range(dtype):
+    x = vectors(dtype)
+    assert ulps(jax.jit(numerics.safe_norm)(x), norms(x)).max() <= stated(numerics.safe_norm)
+
+
+@every_dtype
+def test_the_gradient_of_safe_norm_keeps_to_its_ulps(dtype):
+    x = vectors(dtype)
+    got = jax.jit(jax.grad(lambda x: jnp.sum(numerics.safe_norm(x))))(x)
+    assert ulps(got, units(x)).max() <= stated(numerics.safe_norm)
+
+
+@every_dtype
+def test_unit_keeps_to_its_ulps_over_the_whole_range(dtype):
+    x = vectors(dtype)
+    assert ulps(jax.jit(numerics.unit)(x), units(x)).max() <= stated(numerics.unit)
+
+
+@pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
+def test_at_the_zero_vector_norm_and_unit_have_zero_derivatives(function, derivative):
+    assert not jnp.any(derivative(function)(jnp.zeros(3)))
+
+
+def test_unit_has_the_closed_jacobian():
+    x = jnp.array([1.0, -2.0, 3.0])
+    unit = x / jnp.sqrt(14.0)
+    np.testing.assert_allclose(
+        jax.jacrev(numerics.unit)(x), (jnp.eye(3) - unit[:, None] * unit) / jnp.sqrt(14.0), rtol=1e-14, atol=1e-16
+    )
+
+
+def test_the_hessian_of_safe_norm_is_the_closed_form():
+    x = jnp.array([1.0, -2.0, 3.0])
+    unit = x / jnp.sqrt(14.0)
+    expected = (jnp.eye(3) - unit[:, None] * unit) / jnp.sqrt(14.0)
+    np.testing.assert_allclose(jax.hessian(numerics.safe_norm)(x), expected, rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
+def test_norm_and_unit_hide_no_nan(function):
+    assert jnp.all(jnp.isnan(function(jnp.array([1.0, NAN]))))
+
+
+def test_the_norm_of_an_empty_axis_is_zero():
+    np.testing.assert_array_equal(numerics.safe_norm(jnp.zeros((2, 0))), [0.0, 0.0])
+
+
+# --- the last axis: classes -----------------------------------------------------------------------
+
+
+def class_rows(dtype: Any) -> np.ndarray:
+    """Ties, gaps of 17 and 80, offsets of 1e4 and exclusions; every difference of two is a float."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for offset in (0, 1e4, -1e4):
+        for gap in (0, 0.125, 0.5, 1, 5, 17, 30, 80):
+            leads = np.where(np.arange(5) == rng.integers(5), gap, 0)
+            rows += [leads + offset, leads + rng.integers(-24, 24, size=5) / 8 + offset]
+            rows.append(-leads + rng.integers(-4, 4, size=5) / 8 + offset)
+    rows += [[0, -INF, 1, -INF, 3], [5, -INF, -INF, -INF, -INF], [2, 2, -INF, -INF, 1]]
+    return np.array(rows).astype(dtype)
+
+
+def normaliser(row: list[Any]) -> Any:
+    """Log Σ e^{z − max}, through log1p."""
+    leader = row.index(max(row))
+    return mpmath.log1p(mpmath.fsum(mpmath.exp(z - row[leader]) for j, z in enumerate(row) if j != leader))
+
+
+def odds_against(row: list[Any], label: int) -> Any:
+    others = [z for j, z in enumerate(row) if j != label and z != -mpmath.inf]
+    if row[label] == -mpmath.inf or not others:
+        return mpmath.inf if others else -mpmath.inf
+    return normaliser(others) + (max(others) - row[label])
+
+
+@every_dtype
+def test_log_normaliser_keeps_to_its_ulps(dtype):
+    x = class_rows(dtype)
+    got = jax.jit(lambda x: numerics.log_normaliser(x, numerics.class_pivot(x)))(x)
+    assert ulps(got, map(normaliser, exact(x))).max() <= stated(numerics.log_normaliser)
+
+
+@every_dtype
+def test_logsumexp_keeps_to_its_ulps(dtype):
+    x = class_rows(dtype)
+    true = [normaliser(row) + max(row) for row in exact(x)]
+    # The sum of the pivot and a positive number: at a pivot of −3 it may cancel.
+    against = [max(abs(max(row)), abs(t)) for row, t in zip(exact(x), true, strict=True)]
+    assert ulps(jax.jit(numerics.logsumexp)(x), true, against).max() <= stated(numerics.logsumexp)
+
+
+@every_dtype
+def test_the_derivative_of_logsumexp_is_the_softmax_to_its_ulps(dtype):
+    x = class_rows(dtype)
+    got = jax.jit(jax.grad(lambda x: jnp.sum(numerics.logsumexp(x))))(x)
+    true = [share for row in exact(x) for share in truth.softmax(row)]
+    # e^x multiplies the error of x by |x|, the logarithm of the share.
+    reach = np.array([float(-mpmath.log(share)) if share else 0 for share in true])
+    assert np.max(ulps(got, true) / (1 + reach)) <= stated(numerics.logsumexp)
+
+
+@every_dtype
+@pytest.mark.parametrize("label", range(5))
+def test_log_odds_against_keeps_to_its_ulps(dtype, label):
+    x = class_rows(dtype)
+    got = jax.jit(numerics.log_odds_against)(x, np.full(len(x), label))
+    true = [odds_against(row, label) for row in exact(x)]
+    against = [max(mpf(1), abs(t)) for t in true]
+    assert ulps(got, true, against).max() <= stated(numerics.log_odds_against)
+
+
+@every_dtype
+@pytest.mark.parametrize("label", range(5))
+def test_the_derivative_of_log_odds_against_is_the_softmax_over_the_others(dtype, label):
+    x = class_rows(dtype)
+    got = jax.grad(lambda x: jnp.sum(numerics.log_odds_against(x, jnp.full(len(x), label))))(jnp.asarray(x))
+    bound = 300 * float(np.finfo(dtype).eps)
+    for row, slope in zip(exact(x), np.asarray(got), strict=True):
+        others = [z for j, z in enumerate(row) if j != label and z != -mpmath.inf]
+        if row[label] == -mpmath.inf or not others:
+            continue
+        shares = [mpmath.exp(z - max(others)) / mpmath.exp(normaliser(others)) for z in row]
+        true = [-1.0 if j == label else float(share) for j, share in enumerate(shares)]
+        np.testing.assert_allclose(slope, true, rtol=bound, atol=float(np.finfo(dtype).tiny))
+
+
+@pytest.mark.parametrize("gap", [87.0, 88.0, 104.0, 1e4])
+def test_no_gap_makes_the_gradient_of_the_log_odds_nan(gap):
+    got = jax.grad(numerics.log_odds_against)(jnp.array([gap, 0, -1], jnp.float32), 0)
+    assert jnp.all(jnp.isfinite(got))
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("function", [numerics.logsumexp, lambda x: numerics.log_odds_against(x, 2)])
+def test_an_excluded_class_has_zero_derivative(function, derivative):
+    assert derivative(function)(jnp.array([0.5, -INF, 1.0]))[1] == 0
+
+
+def test_the_hessian_of_logsumexp_is_the_softmax_covariance():
+    x = jnp.array([0.5, 2.0, -1.0, 40.0])
+    p = np.array([float(v) for v in truth.softmax(exact(x))])
+    np.testing.assert_allclose(
+        jax.hessian(numerics.logsumexp)(x), np.diag(p) - p[:, None] * p, rtol=1e-11, atol=1e-15
+    )
+
+
+def test_the_hessian_of_log_odds_against_is_the_others_covariance():
+    x = jnp.array([0.5, 2.0, -1.0, 3.0])
+    p = np.array([float(v) for v in truth.softmax(exact(x[1:]))])
+    expected = np.zeros((4, 4))
+    expected[1:, 1:] = np.diag(p) - p[:, None] * p
+    got = jax.hessian(lambda x: numerics.log_odds_against(x, 0))(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_logsumexp_over_no_class_is_minus_infinity():
+    assert numerics.logsumexp(jnp.array([1.0, 2.0]), jnp.array([False, False])) == -INF
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
+def test_logsumexp_over_no_class_has_zero_derivatives(derivative):
+    got = derivative(lambda x: numerics.logsumexp(x, jnp.array([False, False])))(jnp.array([1.0, 2.0]))
+    assert not jnp.any(got)
+
+
+def test_what_a_masked_class_holds_does_not_matter():
+    x, where = jnp.array([1.0, NAN, 2.0, INF]), jnp.array([True, False, True, False])
+    np.testing.assert_array_equal(numerics.logsumexp(x, where), numerics.logsumexp(jnp.array([1.0, 2.0])))
+
+
+def test_what_a_masked_class_holds_reaches_no_gradient():
+    x, where = jnp.array([1.0, NAN, 2.0, INF]), jnp.array([True, False, True, False])
+    kept = jax.grad(numerics.logsumexp)(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(jax.grad(numerics.logsumexp)(x, where), [kept[0], 0, kept[1], 0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("function", [numerics.logsumexp, numerics.class_pivot])
+def test_logsumexp_and_pivot_hide_no_nan(function):
+    assert jnp.isnan(function(jnp.array([1.0, NAN])))
+
+
+def test_the_pivot_is_the_largest_logit():
+    np.testing.assert_array_equal(numerics.class_pivot(jnp.array([[1.0, 3.0], [-INF, 2.0]])), [3.0, 2.0])
+
+
+def test_the_pivot_of_no_class_is_zero():
+    assert numerics.class_pivot(jnp.array([-INF, -INF])) == 0
+
+
+def test_the_pivot_is_a_constant_under_differentiation():
+    assert not jnp.any(jax.grad(numerics.class_pivot)(jnp.array([1.0, 3.0])))
+
+
+@pytest.mark.parametrize("ids", [[0, 3, 1], [2, 2, 0]])
+def test_pick_is_the_entry_each_id_names(ids):
+    values = np.arange(12.0).reshape(3, 4)
+    np.testing.assert_array_equal(numerics.pick(jnp.array(values), jnp.array(ids)), values[range(3), ids])
+
+
+@pytest.mark.parametrize("id_", [-1, -4, 4, 5, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("function", [numerics.pick, numerics.log_odds_against])
+def test_an_id_that_names_no_class_is_nan(function, id_):
+    assert jnp.isnan(function(jnp.arange(4.0), jnp.array(id_, jnp.int32)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32, jnp.int64])
+def test_pick_takes_ids_of_any_integer_type(dtype):
+    assert numerics.pick(jnp.arange(4.0), jnp.array(3, dtype)) == 3
+
+
+def test_the_derivative_of_pick_is_one_hot():
+    got = jax.jacrev(numerics.pick)(jnp.arange(8.0).reshape(2, 4), jnp.array([1, 3]))
+    np.testing.assert_array_equal(got.sum(axis=1), [[0, 1, 0, 0], [0, 0, 0, 1]])
+
+
+def test_the_gradient_of_pick_does_not_scatter():
+    gradient = jax.grad(lambda v, i: jnp.sum(numerics.pick(v, i)))
+    assert "scatter" not in str(jax.make_jaxpr(gradient)(jnp.ones((2, 4)), jnp.array([1, 3])))
+
+
+def test_the_only_class_has_log_odds_minus_infinity():
+    assert numerics.log_odds_against(jnp.array([3.0]), jnp.array(0)) == -INF
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+def test_the_only_class_has_finite_derivatives(derivative):
+    got = derivative(lambda x: numerics.log_odds_against(x, 0))(jnp.array([3.0]))
+    assert jnp.all(jnp.isfinite(got))
+
+
+def test_among_ties_the_log_odds_against_one_are_the_number_of_the_others():
+    np.testing.assert_allclose(
+        numerics.log_odds_against(jnp.full((3, 8), 1e4), jnp.array([0, 3, 7])), np.log([7, 7, 7]), rtol=1e-15
+    )
+
+
+# --- large inputs: the second sum is behind a branch ----------------------------------------------
+
+LARGE = (1 << 20) // 8
+
+
+def large_rows(gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """2²⁰ logits in rows of eight, one of them a clear leader where `gap` says so."""
+    rng = np.random.default_rng(0)
+    x = (rng.integers(-8, 8, size=(LARGE, 8)) / 64).astype(np.float32)
+    x[LARGE // 2, 3] += np.float32(gap)
+    ids = rng.integers(0, 8, size=LARGE)
+    ids[LARGE // 2] = 3
+    return x, ids
+
+
+def test_the_branch_is_where_the_large_inputs_begin():
+    assert LARGE * 8 == numerics._SMALL
+
+
+@pytest.mark.parametrize("gap", [0, 17, 80])
+def test_a_large_input_has_the_values_of_small_ones(gap):
+    x, ids = large_rows(gap)
+    whole = jax.jit(numerics.log_odds_against)(x, ids)
+    half = jax.jit(numerics.log_odds_against)(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
+    np.testing.assert_allclose(whole[: LARGE // 2 + 1], half, rtol=4e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [0, 17, 80])
+def test_a_large_input_has_the_gradients_of_small_ones(gap):
+    x, ids = large_rows(gap)
+    slope = jax.jit(jax.grad(lambda x, i: jnp.sum(numerics.softplus(numerics.log_odds_against(x, i)))))
+    whole, half = slope(x, ids), slope(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
+    np.testing.assert_allclose(whole[: LARGE // 2 + 1], half, rtol=4e-5, atol=1e-37)
+
+
+def test_the_branch_is_taken_only_by_large_inputs():
+    count = lambda n: str(jax.make_jaxpr(numerics.logsumexp)(jnp.zeros((n, 8)))).count("cond[")  # noqa: E731
+    assert (count(LARGE - 1), count(LARGE)) == (0, 1)
+
+
+def test_the_branch_can_be_vmapped():
+    x, ids = large_rows(17)
+    stacked = jax.vmap(numerics.log_odds_against)(jnp.stack([x, x]), jnp.stack([ids, ids]))
+    np.testing.assert_array_equal(stacked[0], stacked[1])
