@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.harness import LIMIT, OURS
@@ -60,6 +61,11 @@ def target_text(target: Record) -> str:
     return f"{asked}: {verdict}"
 
 
+def _heading(record: Record) -> str:
+    """What is measured, on what."""
+    return ", ".join([record["title"], *record["inputs"][:1]])
+
+
 def _bytes_text(count: int | None) -> str:
     return "–" if count is None else f"{count / 1e6:.3g} MB"
 
@@ -70,7 +76,7 @@ def _bytes_text(count: int | None) -> str:
 def show(records: Iterable[Record], console: Console) -> None:
     """Print each case with all its contenders, and its targets."""
     for record in records:
-        table = Table(title=record["title"], title_justify="left", caption_justify="left")
+        table = Table(title=escape(_heading(record)), title_justify="left", caption_justify="left")
         table.add_column("")
         for heading in ("median", "quartiles", "ours / this", "quartiles", "scratch", "error"):
             table.add_column(heading, justify="right")
@@ -114,7 +120,7 @@ def _markdown_row(record: Record, names: Sequence[str]) -> str:
     entries = {entry["name"]: entry for entry in record["contenders"]}
     cells = [_markdown_cell(entries.get(name)) for name in names]
     targets = "<br>".join(map(target_text, record["targets"]))
-    return "| " + " | ".join([record["title"], *cells, targets]) + " |"
+    return "| " + " | ".join([_heading(record), *cells, targets]) + " |"
 
 
 def _markdown_cell(entry: Record | None) -> str:

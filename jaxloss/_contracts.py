@@ -84,13 +84,11 @@ class Named:
 Domain = Interval | Choice | Named
 
 REAL = Interval()
-POSITIVE = Interval(low=0)
-NON_NEGATIVE = Interval(low=0, closed_low=True)
-UNIT = Interval(0, 1, closed_low=True, closed_high=True)
-OPEN_UNIT = Interval(0, 1)
-HALF_OPEN_UNIT = Interval(0, 1, closed_low=True)
-ABOVE_MINUS_ONE = Interval(low=-1)
-LOG_PROBABILITY = Interval(high=0, closed_high=True)
+POSITIVE = Interval(low=0.0)
+NON_NEGATIVE = Interval(low=0.0, closed_low=True)
+UNIT = Interval(0.0, 1.0, closed_low=True, closed_high=True)
+HALF_OPEN_UNIT = Interval(0.0, 1.0, closed_low=True)
+ABOVE_MINUS_ONE = Interval(low=-1.0)
 SIGNS = Choice((-1.0, 1.0))
 CLASSES = Named("class ids in [0, K), or distributions over the K classes")
 DISTRIBUTION = Named("a distribution over the last axis")

@@ -164,7 +164,6 @@ _LINKS: Mapping[_contracts.Domain, Link] = {
     _contracts.UNIT: Link("sigmoid", jax.nn.sigmoid),
     _contracts.DISTRIBUTION: Link("softmax", jax.nn.softmax),
     _contracts.LOG_DISTRIBUTION: Link("log_softmax", jax.nn.log_softmax),
-    _contracts.LOG_PROBABILITY: Link("log_softmax", jax.nn.log_softmax),
 }
 
 
@@ -175,16 +174,12 @@ def pose(table: Table, card: Card, options: dict[str, Any], *, fraction: float, 
         BadInput: the loss's domain does not hold the target, or an option is out of range.
 
     """
-    predicted, wanted = list(card.domain.items())[:2]
-    if predicted[1] not in _LINKS:
-        msg = f"{card.name} does not fit: no linear model predicts {predicted[1]}"
-        raise BadInput(msg)
-    link = _LINKS[predicted[1]]
+    link = _link(card)
     classes = None if card.task == "regression" else np.unique(table.target)
     groups = np.zeros(len(table.target)) if classes is None else table.target
     kept, held = hold_out(groups, fraction, seed)
     targets = _encoded(table.target, classes, card)
-    _check_domain(table, card, wanted, targets)
+    _check_domain(table, card, targets)
     location, scale = _units(link.line(targets[kept])) if classes is None else (0.0, 1.0)
     features, means, scales = standardise(table.features, kept)
     train, test = (Rows(jnp.asarray(features[i]), jnp.asarray(targets[i])) for i in (kept, held))
@@ -220,8 +215,16 @@ def _encoded(target: np.ndarray, classes: np.ndarray | None, card: Card) -> np.n
     return encode[card.task]()
 
 
-def _check_domain(table: Table, card: Card, wanted: tuple[str, Any], targets: np.ndarray) -> None:
-    domain = wanted[1]
+def _link(card: Card) -> Link:
+    domain = next(iter(card.domain.values()))
+    if domain in _LINKS:
+        return _LINKS[domain]
+    msg = f"{card.name} does not fit: no linear model predicts {domain}"
+    raise BadInput(msg)
+
+
+def _check_domain(table: Table, card: Card, targets: np.ndarray) -> None:
+    _, domain, *_ = card.domain.values()
     inside = True if isinstance(domain, _contracts.Named) else domain.holds(targets)
     if np.all(inside):
         return
@@ -312,15 +315,19 @@ def r_squared(problem: Problem, params: Params, rows: Rows) -> float:
 def safe_rate(problem: Problem) -> float:
     """½/L, a step at which gradient descent never climbs, where the loss's curvature is known.
 
+    No less than a hundredth of 1/λ: to a Huber loss far narrower than the target's spread, L is the
+    curvature of a few rows, and the others would hardly move.
+
     L = smooth · scale² · λ / unit, λ the largest eigenvalue of the features' second moments. Where
-    the card claims no curvature, or the prediction is not the line itself, L is taken as λ.
+    the card claims no curvature, or the prediction is not the line itself, L is taken as λ for
+    classes and 5λ for numbers, whose losses may have a kink to swing about.
     """
     x = np.asarray(problem.train.features)
     largest = max(1.0, float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]))
     smooth = problem.card.claims.smooth
     if smooth is None or problem.options or problem.link is not _IDENTITY:
-        return 0.5 / largest
-    return 0.5 * problem.unit / (smooth * problem.scale**2 * largest)
+        return (0.1 if problem.classes is None else 0.5) / largest
+    return max(0.5 * problem.unit / (smooth * problem.scale**2), 0.01) / largest
 
 
 # --- the baseline -----------------------------------------------------------------------------

@@ -119,8 +119,7 @@ def descend(
     fraction = _problem.objective(problem)
     limit = None if threshold is None else threshold / problem.unit
     piece = min(-(-steps // _PIECES), _LONGEST_PIECE)
-    end = run.steps + steps
-    run = run._replace(reason="max_steps")
+    end, run = run.steps + steps, run._replace(reason="max_steps")
     while run.steps < end and run.reason == "max_steps":
         try:
             found = minimize(
@@ -174,6 +173,17 @@ def save(folder: Path, problem: Problem, run: Run, settings: dict[str, Any]) -> 
     A row x is predicted by link(x @ coefficients + intercept), the link named in `settings`. The
     file appears whole or not at all.
     """
+    path, partial = folder / PARAMETERS, folder / f"{PARAMETERS}.partial"
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **_arrays(problem, run, settings))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _arrays(problem: Problem, run: Run, settings: dict[str, Any]) -> dict[str, Any]:
     coefficients, intercept = in_own_units(problem, run.params)
     classes = np.zeros(0) if problem.classes is None else problem.classes
     arrays: dict[str, Any] = {
@@ -192,14 +202,7 @@ def save(folder: Path, problem: Problem, run: Run, settings: dict[str, Any]) -> 
     }
     for i, leaf in enumerate(jax.tree.leaves(run.state)):
         arrays[f"state_{i}"] = np.asarray(leaf)
-    path, partial = folder / PARAMETERS, folder / f"{PARAMETERS}.partial"
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return arrays
 
 
 def in_own_units(problem: Problem, params: Params) -> tuple[np.ndarray, np.ndarray]:

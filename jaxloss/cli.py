@@ -72,60 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
     bundled = ", ".join(_sources.BUNDLED)
     sources = f"{_sources.LINE} (y = 2x + 3 + noise), {bundled}, or the path of a CSV file"
-    add("source", metavar="SOURCE", help=sources)
-    add("--target", metavar="COLUMN", help="the column of the CSV file to predict")
-    add("--drop", metavar="COLUMN", action="append", help="a column of the CSV file to leave out")
-    add(
-        "--loss",
-        metavar="NAME",
-        help="any loss that fits the target; by default squared error or cross-entropy",
-    )
-    add(
-        "--option",
-        metavar="NAME=VALUE",
-        action="append",
-        help="a hyperparameter of the loss, such as delta=2",
-    )
-    add(
-        "--optimizer",
-        metavar="NAME",
-        help="gradient_descent, by hand (default), or one of Optax's: adam, lbfgs, ...",
-    )
-    add(
-        "--learning-rate",
-        metavar="RATE",
-        type=_positive,
-        help="by default safe for gradient descent on these rows; 0.05 for other optimizers",
-    )
-    add(
-        "--steps",
-        metavar="N",
-        type=_count,
-        default=1000,
-        help="how many (more) steps to take (default 1000)",
-    )
-    add(
-        "--threshold",
-        metavar="LOSS",
-        type=_finite,
-        help="stop once the training loss is at or below this",
-    )
-    add("--test-fraction", metavar="SHARE", type=_share, help="of the rows, held out (default 0.2)")
-    add(
-        "--seed",
-        metavar="N",
-        type=_natural,
-        help="of the split and of the line's noise (default 0)",
-    )
-    add(
-        "--output",
-        metavar="FOLDER",
-        help=f"for {_runs.PARAMETERS} and {_runs.PLOT} (default {_FOLDER}, or the resumed run's)",
-    )
-    add("--resume", metavar="PATH", help="go on from a saved run: its folder or its file")
+    parser.add_argument("source", metavar="SOURCE", help=sources)
+    for name, value, explanation in _WORDS:
+        action = "append" if name in _REPEATED else "store"
+        parser.add_argument(name, metavar=value, action=action, help=explanation)
+    for name, value, kind, explanation in _NUMBERS:
+        parser.add_argument(name, metavar=value, type=kind, help=explanation)
+    parser.set_defaults(steps=1000)
 
 
 def _number(text: str, kind: type[N], holds: Callable[[N], bool], wanted: str) -> N:
@@ -157,6 +112,25 @@ def _count(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _number(text, int, lambda n: n >= 0, "a whole number, 0 or more")
+
+
+_WORDS = (
+    ("--target", "COLUMN", "the column of the CSV file to predict"),
+    ("--drop", "COLUMN", "a column of the CSV file to leave out"),
+    ("--loss", "NAME", "any that fits the target (default: squared error or cross-entropy)"),
+    ("--option", "NAME=VALUE", "a hyperparameter of the loss, such as delta=2"),
+    ("--optimizer", "NAME", "gradient_descent, by hand (default), or Optax's: adam, lbfgs, ..."),
+    ("--output", "FOLDER", f"to save in (default {_FOLDER}, or the resumed run's)"),
+    ("--resume", "PATH", "go on from a saved run: its folder or its file"),
+)
+_REPEATED = ("--drop", "--option")
+_NUMBERS = (
+    ("--learning-rate", "RATE", _positive, "default: one safe for these rows; 0.05 for most of Optax"),
+    ("--steps", "N", _count, "how many (more) steps to take (default 1000)"),
+    ("--threshold", "LOSS", _finite, "stop once the training loss is at or below this"),
+    ("--test-fraction", "SHARE", _share, "of the rows, held out (default 0.2)"),
+    ("--seed", "N", _natural, "of the split and of the line's noise (default 0)"),
+)
 
 
 def _require(*packages: str) -> None:

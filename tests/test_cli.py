@@ -18,14 +18,21 @@ import pytest
 from matplotlib import image
 from sklearn import datasets
 
-from jaxloss import _contracts, _problem, _runs, _sources, cli
+from jaxloss import _contracts, _problem, _runs, _sources, cli, plots
 from jaxloss._loss import CARDS
 
 SOURCES = ["line", *_sources.BUNDLED]
 
 
 @pytest.fixture
-def job(tmp_path, capsys, monkeypatch):
+def job(drawing_job, monkeypatch):
+    """The same without its picture, which takes longer to draw than a small run to train."""
+    monkeypatch.setattr(plots, "loss_curve", lambda *_, **__: None)
+    return drawing_job
+
+
+@pytest.fixture
+def drawing_job(tmp_path, capsys, monkeypatch):
     """Run `jaxloss ...` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
@@ -68,8 +75,8 @@ def losses(printed):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_each_source_trains_and_beats_its_baseline_on_held_out_rows(job, source):
-    code, printed, _ = job("train", source, "--steps", 300)
+def test_each_source_trains_and_beats_its_baseline_on_held_out_rows(drawing_job, source):
+    code, printed, _ = drawing_job("train", source, "--steps", 300)
     assert code == 0
     (_, constant), (_, model) = losses(printed)
     assert model < 0.6 * constant
@@ -245,6 +252,15 @@ def test_every_loss_trains_on_a_target_it_fits_at_the_default_rate(name):
         assert run.steps == 40
 
 
+@pytest.mark.parametrize("name", ["robust.huber", "regression.log_cosh"])
+def test_a_target_far_wider_than_the_loss_trains_too(name):
+    table = small("regression")
+    with cli._float64():
+        wide = table._replace(target=1e5 * table.target)
+        problem = _problem.pose(wide, CARDS[name], {}, fraction=0.2, seed=0)
+        assert trained(problem, 400).history[-1] < 0.4 * problem.unit
+
+
 BEST_CONSTANTS = {
     "regression.squared_error": np.mean,
     "regression.absolute_error": np.median,
@@ -311,7 +327,8 @@ def test_a_resumed_run_may_change_its_learning_rate_and_its_folder(job):
     assert json.loads(str(saved("second")["settings"]))["learning_rate"] == 0.01
 
 
-def test_a_diverging_run_says_so_and_keeps_its_last_finite_parameters(job):
+def test_a_diverging_run_says_so_and_keeps_its_last_finite_parameters(drawing_job):
+    job = drawing_job
     code, printed, _ = job("train", "line", "--learning-rate", 1e6, "--steps", 500)
     assert code == 1
     assert "diverged" in printed
@@ -365,9 +382,9 @@ def test_ctrl_c_ends_the_piece_under_way_and_saves_it(job, monkeypatch):
 
 
 @pytest.mark.parametrize("pieces", [0, 3])
-def test_an_interrupt_in_the_middle_of_a_piece_saves_those_before(job, monkeypatch, pieces):
+def test_an_interrupt_in_the_middle_of_a_piece_saves_those_before(drawing_job, monkeypatch, pieces):
     after_pieces(monkeypatch, pieces, interrupt)
-    code, printed, _ = job("train", "line", "--steps", 100)
+    code, printed, _ = drawing_job("train", "line", "--steps", 100)
     assert code == 130
     assert f"interrupted after step {2 * pieces}" in printed
     assert len(saved()["history"]) == (2 * pieces + 1 if pieces else 0)

@@ -22,14 +22,32 @@ every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def stated(function: Callable[..., Any]) -> int:
-    """The ULPs a docstring states."""
-    return int(re.search(r"to (\d+) ULPs?", function.__doc__)[1])
+    """The ULPs a docstring states; one, a single rounding, where it states none."""
+    number = re.search(r"to (\d+) ULPs", function.__doc__)
+    return int(number[1]) if number else 1
 
 
 # --- grids ----------------------------------------------------------------------------------------
 
 # Where one of the formulas turns into another, overflows, underflows or saturates.
-AWKWARD = [0, -0.6931472, -0.6931471, 17, 39.999, 40, 40.001, 80, 87.3, 87.4, 88.72, 88.73, 103.9, 708.3, 709.8, 745]
+AWKWARD = [
+    0,
+    -0.6931472,
+    -0.6931471,
+    17,
+    39.999,
+    40,
+    40.001,
+    80,
+    87.3,
+    87.4,
+    88.72,
+    88.73,
+    103.9,
+    708.3,
+    709.8,
+    745,
+]
 
 
 def magnitudes(dtype: Any, count: int, low: float | None = None, high: float | None = None) -> np.ndarray:
@@ -50,7 +68,9 @@ def above_minus_one(dtype: Any, count: int = 24) -> np.ndarray:
     """Everything a logarithm of one plus it is taken of."""
     small = magnitudes(dtype, count, high=0.9)
     near = -1 + magnitudes(dtype, 12, low=float(np.finfo(dtype).eps), high=0.9)
-    return np.concatenate([[0], magnitudes(dtype, count), -small, near, np.linspace(-0.6, -0.2, 25)]).astype(dtype)
+    return np.concatenate([[0], magnitudes(dtype, count), -small, near, np.linspace(-0.6, -0.2, 25)]).astype(
+        dtype
+    )
 
 
 def positives(dtype: Any, count: int = 30) -> np.ndarray:
@@ -134,6 +154,11 @@ def mp_tanh(x: Any) -> Any:
     return mpmath.tanh(x) if abs(x) < 1000 else mpmath.sign(x)
 
 
+def log1p_difference(x: Any, y: Any) -> Any:
+    low, high = min(x, y), max(x, y)
+    return mpmath.log1p((high - low) / (1 + low)) * (1 if x > y else -1)
+
+
 def times(x: Any, y: Any) -> Any:
     return mpf(0) if x == 0 else x * y
 
@@ -163,7 +188,9 @@ SPECS = [
         lambda x, y: times(x, mpmath.log1p(y)),
         (lambda _, y: mpmath.log1p(y), lambda x, y: x / (1 + y)),
     ),
-    Spec(numerics.divide, magnitudes_of_both, lambda x, y: x / y, (lambda _, y: 1 / y, lambda x, y: -x / y / y)),
+    Spec(
+        numerics.divide, magnitudes_of_both, lambda x, y: x / y, (lambda _, y: 1 / y, lambda x, y: -x / y / y)
+    ),
     Spec(
         numerics.power,
         of_power,
@@ -173,13 +200,13 @@ SPECS = [
     Spec(
         numerics.log1p_difference,
         lambda dtype: pairs(above_minus_one(dtype), above_minus_one(dtype)),
-        lambda x, y: mpmath.log((1 + x) / (1 + y)),
+        log1p_difference,
         (lambda x, _: 1 / (1 + x), lambda _, y: -1 / (1 + y)),
     ),
     Spec(
         numerics.log1p_difference,
         near_pairs,
-        lambda x, y: mpmath.log((1 + x) / (1 + y)),
+        log1p_difference,
         (lambda x, _: 1 / (1 + x), lambda _, y: -1 / (1 + y)),
     ),
     Spec(
@@ -238,11 +265,13 @@ def test_the_value_under_differentiation_is_the_plain_value(spec, dtype):
 @every_primitive
 def test_forward_and_reverse_mode_agree(spec, dtype):
     data = spec.data(dtype)
-    for position in range(len(data)):
-        total = lambda *a: jnp.sum(spec.function(*a))  # noqa: E731
-        tangents = tuple(np.ones_like(x) if i == position else np.zeros_like(x) for i, x in enumerate(data))
-        forward = jax.jit(lambda a, t: jax.jvp(spec.function, a, t)[1])(data, tangents)
-        reverse = jax.jit(jax.grad(total, position))(*data)
+    for position, x in enumerate(data):
+
+        def of_one(x, position=position):
+            return spec.function(*(x if i == position else other for i, other in enumerate(data)))
+
+        forward = jax.jit(lambda x: jax.jvp(of_one, (x,), (jnp.ones_like(x),))[1])(x)
+        reverse = jax.jit(jax.grad(lambda x: jnp.sum(of_one(x))))(x)
         # Underflow apart, which the order of two products decides.
         tiny = 8 * float(np.finfo(dtype).tiny)
         np.testing.assert_allclose(forward, reverse, rtol=4 * float(np.finfo(dtype).eps), atol=tiny)
@@ -251,7 +280,11 @@ def test_forward_and_reverse_mode_agree(spec, dtype):
 # Points away from kinks, where the true second derivative is finite; zero where the docstring says so.
 SECOND = [
     (numerics.sigmoid, (-800.0, -40.0, 0.0, 3.0, 40.0, 800.0), lambda x: _sigmoid_second(x)),
-    (numerics.softplus, (-800.0, -40.0, 0.0, 3.0, 40.0, 800.0), lambda x: truth.sigmoid(x) * truth.sigmoid(-x)),
+    (
+        numerics.softplus,
+        (-800.0, -40.0, 0.0, 3.0, 40.0, 800.0),
+        lambda x: truth.sigmoid(x) * truth.sigmoid(-x),
+    ),
     (numerics.log_cosh, (-30.0, -1e-9, 0.0, 0.5, 10.0), lambda x: mpmath.sech(x) ** 2),
     (numerics.log1mexp, (-700.0, -40.0, -1.0, -0.5, -1e-6), lambda x: -mpmath.exp(x) / mpmath.expm1(x) ** 2),
     (numerics.smooth_abs, (-1e5, -1.0, 0.0, 1e-9, 3.0), lambda x: (1 + x * x) ** mpf(-1.5)),
@@ -267,7 +300,7 @@ def _sigmoid_second(x: Any) -> Any:
 def test_the_second_derivative_is_right_and_finite(function, points, second, nested):
     outer = jax.jacrev if nested.startswith("reverse") else jax.jacfwd
     inner = jax.jacrev if nested.endswith("reverse") else jax.jacfwd
-    got = jax.vmap(outer(inner(function)))(jnp.array(points))
+    got = jax.jit(jax.vmap(outer(inner(function))))(jnp.array(points))
     true = [float(second(mpf(x))) for x in points]
     np.testing.assert_allclose(got, true, rtol=1e-12, atol=1e-15)
 
@@ -287,31 +320,32 @@ AT_ZERO = {
     "power": (numerics.power, (0.0, 2.0), 0.0, (0.0, 0.0)),
     "power below one": (numerics.power, (0.0, 0.5), 0.0, (0.0, 0.0)),
     "power zero": (numerics.power, (0.0, 0.0), 1.0, (0.0, 0.0)),
-    "log1mexp": (numerics.log1mexp, (0.0,), -INF, (-INF,)),
-    "log1mexp above": (numerics.log1mexp, (1.0,), NAN, (NAN,)),
     "relu": (numerics.relu, (0.0,), 0.0, (0.0,)),
 }
-at_zero = pytest.mark.parametrize(("function", "point", "value", "slopes"), AT_ZERO.values(), ids=AT_ZERO)
+at_zero = pytest.mark.parametrize("limit", AT_ZERO.values(), ids=AT_ZERO)
 
 
 @at_zero
-def test_the_value_at_the_limit_is_the_stated_one(function, point, value, slopes):
+def test_the_value_at_the_limit_is_the_stated_one(limit):
+    function, point, value, _ = limit
     np.testing.assert_array_equal(jax.jit(function)(*map(jnp.float64, point)), value)
 
 
 @at_zero
-def test_the_gradient_at_the_limit_is_the_stated_one(function, point, value, slopes):
-    got = [jax.grad(function, position)(*map(jnp.float64, point)) for position in range(len(point))]
-    if function is not numerics.log1mexp or point != (1.0,):
-        np.testing.assert_allclose(got, slopes, rtol=1e-15)
+@pytest.mark.parametrize("derivative", [jax.jacrev, jax.jacfwd])
+def test_the_derivatives_at_the_limit_are_the_stated_ones(limit, derivative):
+    function, point, _, slopes = limit
+    everywhere = jax.jit(derivative(function, tuple(range(len(point)))))
+    got = everywhere(*map(jnp.float64, point))
+    np.testing.assert_allclose(got, slopes, rtol=1e-15)
 
 
-@at_zero
-def test_forward_mode_at_the_limit_multiplies_no_zero_tangent(function, point, value, slopes):
-    point = tuple(map(jnp.float64, point))
-    got = [jax.jacfwd(function, position)(*point) for position in range(len(point))]
-    if function is not numerics.log1mexp or point != (1.0,):
-        np.testing.assert_allclose(got, slopes, rtol=1e-15)
+def test_log1mexp_of_zero_is_minus_infinity():
+    assert numerics.log1mexp(0.0) == -INF
+
+
+def test_log1mexp_above_zero_is_nan():
+    assert jnp.isnan(numerics.log1mexp(jnp.float32(1e-7)))
 
 
 ONE_ARGUMENT = ["relu", "sigmoid", "softplus", "log_cosh", "log1mexp", "smooth_abs"]
@@ -324,7 +358,7 @@ def test_no_primitive_of_one_argument_hides_a_nan(name):
 
 
 @pytest.mark.parametrize("name", TWO_ARGUMENTS)
-@pytest.mark.parametrize("point", [(NAN, 0.5), (0.5, NAN), (NAN, 0.0), (0.0, NAN)])
+@pytest.mark.parametrize("point", [(NAN, 0.5), (0.5, NAN), (NAN, 1.0), (0.0, NAN)])
 def test_no_primitive_of_two_arguments_hides_a_nan(name, point):
     assert jnp.isnan(getattr(numerics, name)(*map(jnp.float32, point)))
 
@@ -394,22 +428,25 @@ def test_unit_keeps_to_its_ulps_over_the_whole_range(dtype):
 @pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
 def test_at_the_zero_vector_norm_and_unit_have_zero_derivatives(function, derivative):
-    assert not jnp.any(derivative(function)(jnp.zeros(3)))
+    assert not jnp.any(jax.jit(derivative(function))(jnp.zeros(3)))
 
 
 def test_unit_has_the_closed_jacobian():
     x = jnp.array([1.0, -2.0, 3.0])
     unit = x / jnp.sqrt(14.0)
     np.testing.assert_allclose(
-        jax.jacrev(numerics.unit)(x), (jnp.eye(3) - unit[:, None] * unit) / jnp.sqrt(14.0), rtol=1e-14, atol=1e-16
+        jax.jit(jax.jacrev(numerics.unit))(x),
+        (jnp.eye(3) - jnp.outer(unit, unit)) / jnp.sqrt(14.0),
+        rtol=1e-14,
+        atol=1e-16,
     )
 
 
 def test_the_hessian_of_safe_norm_is_the_closed_form():
     x = jnp.array([1.0, -2.0, 3.0])
     unit = x / jnp.sqrt(14.0)
-    expected = (jnp.eye(3) - unit[:, None] * unit) / jnp.sqrt(14.0)
-    np.testing.assert_allclose(jax.hessian(numerics.safe_norm)(x), expected, rtol=1e-13, atol=1e-16)
+    expected = (jnp.eye(3) - jnp.outer(unit, unit)) / jnp.sqrt(14.0)
+    np.testing.assert_allclose(jax.jit(jax.hessian(numerics.safe_norm))(x), expected, rtol=1e-13, atol=1e-16)
 
 
 @pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
@@ -476,11 +513,15 @@ def test_the_derivative_of_logsumexp_is_the_softmax_to_its_ulps(dtype):
     assert np.max(ulps(got, true) / (1 + reach)) <= stated(numerics.logsumexp)
 
 
+log_odds = jax.jit(numerics.log_odds_against)
+log_odds_slope = jax.jit(jax.grad(lambda x, ids: jnp.sum(numerics.log_odds_against(x, ids))))
+
+
 @every_dtype
 @pytest.mark.parametrize("label", range(5))
 def test_log_odds_against_keeps_to_its_ulps(dtype, label):
     x = class_rows(dtype)
-    got = jax.jit(numerics.log_odds_against)(x, np.full(len(x), label))
+    got = log_odds(x, np.full(len(x), label))
     true = [odds_against(row, label) for row in exact(x)]
     against = [max(mpf(1), abs(t)) for t in true]
     assert ulps(got, true, against).max() <= stated(numerics.log_odds_against)
@@ -490,7 +531,7 @@ def test_log_odds_against_keeps_to_its_ulps(dtype, label):
 @pytest.mark.parametrize("label", range(5))
 def test_the_derivative_of_log_odds_against_is_the_softmax_over_the_others(dtype, label):
     x = class_rows(dtype)
-    got = jax.grad(lambda x: jnp.sum(numerics.log_odds_against(x, jnp.full(len(x), label))))(jnp.asarray(x))
+    got = log_odds_slope(x, np.full(len(x), label))
     bound = 300 * float(np.finfo(dtype).eps)
     for row, slope in zip(exact(x), np.asarray(got), strict=True):
         others = [z for j, z in enumerate(row) if j != label and z != -mpmath.inf]
@@ -503,21 +544,23 @@ def test_the_derivative_of_log_odds_against_is_the_softmax_over_the_others(dtype
 
 @pytest.mark.parametrize("gap", [87.0, 88.0, 104.0, 1e4])
 def test_no_gap_makes_the_gradient_of_the_log_odds_nan(gap):
-    got = jax.grad(numerics.log_odds_against)(jnp.array([gap, 0, -1], jnp.float32), 0)
+    got = log_odds_slope(jnp.array([gap, 0, -1], jnp.float32), jnp.array(0))
     assert jnp.all(jnp.isfinite(got))
 
 
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
-@pytest.mark.parametrize("function", [numerics.logsumexp, lambda x: numerics.log_odds_against(x, 2)])
+@pytest.mark.parametrize(
+    "function", [numerics.logsumexp, lambda x: numerics.log_odds_against(x, jnp.array(2))]
+)
 def test_an_excluded_class_has_zero_derivative(function, derivative):
-    assert derivative(function)(jnp.array([0.5, -INF, 1.0]))[1] == 0
+    assert jax.jit(derivative(function))(jnp.array([0.5, -INF, 1.0]))[1] == 0
 
 
 def test_the_hessian_of_logsumexp_is_the_softmax_covariance():
     x = jnp.array([0.5, 2.0, -1.0, 40.0])
     p = np.array([float(v) for v in truth.softmax(exact(x))])
     np.testing.assert_allclose(
-        jax.hessian(numerics.logsumexp)(x), np.diag(p) - p[:, None] * p, rtol=1e-11, atol=1e-15
+        jax.jit(jax.hessian(numerics.logsumexp))(x), np.diag(p) - np.outer(p, p), rtol=1e-11, atol=1e-15
     )
 
 
@@ -525,8 +568,8 @@ def test_the_hessian_of_log_odds_against_is_the_others_covariance():
     x = jnp.array([0.5, 2.0, -1.0, 3.0])
     p = np.array([float(v) for v in truth.softmax(exact(x[1:]))])
     expected = np.zeros((4, 4))
-    expected[1:, 1:] = np.diag(p) - p[:, None] * p
-    got = jax.hessian(lambda x: numerics.log_odds_against(x, 0))(x)
+    expected[1:, 1:] = np.diag(p) - np.outer(p, p)
+    got = jax.jit(jax.hessian(lambda x: numerics.log_odds_against(x, jnp.array(0))))(x)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -536,7 +579,8 @@ def test_logsumexp_over_no_class_is_minus_infinity():
 
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
 def test_logsumexp_over_no_class_has_zero_derivatives(derivative):
-    got = derivative(lambda x: numerics.logsumexp(x, jnp.array([False, False])))(jnp.array([1.0, 2.0]))
+    nothing = jax.jit(derivative(lambda x: numerics.logsumexp(x, jnp.array([False, False]))))
+    got = nothing(jnp.array([1.0, 2.0]))
     assert not jnp.any(got)
 
 
@@ -601,7 +645,7 @@ def test_the_only_class_has_log_odds_minus_infinity():
 
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
 def test_the_only_class_has_finite_derivatives(derivative):
-    got = derivative(lambda x: numerics.log_odds_against(x, 0))(jnp.array([3.0]))
+    got = jax.jit(derivative(lambda x: numerics.log_odds_against(x, jnp.array(0))))(jnp.array([3.0]))
     assert jnp.all(jnp.isfinite(got))
 
 
@@ -626,6 +670,9 @@ def large_rows(gap: float) -> tuple[np.ndarray, np.ndarray]:
     return x, ids
 
 
+surprise_slope = jax.jit(jax.grad(lambda x, i: jnp.sum(numerics.softplus(numerics.log_odds_against(x, i)))))
+
+
 def test_the_branch_is_where_the_large_inputs_begin():
     assert LARGE * 8 == numerics._SMALL
 
@@ -633,16 +680,16 @@ def test_the_branch_is_where_the_large_inputs_begin():
 @pytest.mark.parametrize("gap", [0, 17, 80])
 def test_a_large_input_has_the_values_of_small_ones(gap):
     x, ids = large_rows(gap)
-    whole = jax.jit(numerics.log_odds_against)(x, ids)
-    half = jax.jit(numerics.log_odds_against)(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
+    whole = log_odds(x, ids)
+    half = log_odds(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
     np.testing.assert_allclose(whole[: LARGE // 2 + 1], half, rtol=4e-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("gap", [0, 17, 80])
 def test_a_large_input_has_the_gradients_of_small_ones(gap):
     x, ids = large_rows(gap)
-    slope = jax.jit(jax.grad(lambda x, i: jnp.sum(numerics.softplus(numerics.log_odds_against(x, i)))))
-    whole, half = slope(x, ids), slope(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
+    whole = surprise_slope(x, ids)
+    half = surprise_slope(x[: LARGE // 2 + 1], ids[: LARGE // 2 + 1])
     np.testing.assert_allclose(whole[: LARGE // 2 + 1], half, rtol=4e-5, atol=1e-37)
 
 
@@ -653,5 +700,5 @@ def test_the_branch_is_taken_only_by_large_inputs():
 
 def test_the_branch_can_be_vmapped():
     x, ids = large_rows(17)
-    stacked = jax.vmap(numerics.log_odds_against)(jnp.stack([x, x]), jnp.stack([ids, ids]))
+    stacked = jax.jit(jax.vmap(numerics.log_odds_against))(jnp.stack([x, x]), jnp.stack([ids, ids]))
     np.testing.assert_array_equal(stacked[0], stacked[1])

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ Params = TypeVar("Params")
 Objective = Callable[..., Any]
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """What an Optax `GradientTransformation` has."""
 

@@ -1,0 +1,71 @@
+"""The pinball loss by hand: Koenker & Bassett (1978), sec. 3."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from mpmath import mpf
+
+from oracles._case import ROWS, Case, Evidence, each, floats, number, one_each, sign
+from oracles.regression import HARD, at_zero, calm_draws, residual_case, residual_draws, rows
+
+
+def pinball(p, t, quantile=mpf(1) / 2):
+    return quantile * (t - p) if t > p else (1 - quantile) * (p - t)
+
+
+def slope(p, t, quantile=mpf(1) / 2):
+    return {-1: -quantile, 0: mpf(0), 1: 1 - quantile}[sign(p - t)]
+
+
+IN_QUANTILE = {"quantile": lambda p, t, quantile: t - p}
+LEVELS = st.sampled_from([0.0, 1.0, 0.5]) | floats(0.01, 0.99)
+QUANTILES = 3
+
+
+@st.composite
+def columns(draw, calm: bool):
+    """One column a quantile, `[rows, quantiles]`: the rows have two axes."""
+    item = (QUANTILES,)
+    values = floats(-3, 3) if calm else st.sampled_from([0.0, 0.0, 1e-7, -80.0, 1e15]) | floats(-10, 10)
+    data = (draw(one_each(values, *item)), draw(one_each(values, *item)))
+    return data, {"quantile": draw(arrays(np.float64, item, elements=LEVELS, fill=st.nothing()))}
+
+
+def with_quantile(kind: str, strategy: st.SearchStrategy) -> Case:
+    options = each(quantile=strategy)
+    return Case(
+        f"quantile.pinball/{kind}",
+        value=pinball,
+        gradient=slope,
+        option_gradients=IN_QUANTILE,
+        kinks=at_zero,
+        draws=residual_draws(options),
+        calm=calm_draws(options=options),
+        row_options=("quantile",),
+        hard={**HARD, "quantile at its end": lambda _, options: bool(np.any(options["quantile"] == 1))},
+    )
+
+
+CASES = (
+    residual_case("quantile.pinball", value=pinball, gradient=slope, kinks=at_zero),
+    with_quantile("quantile", number(0.0, 1.0, low=0.01, high=0.99)),
+    with_quantile("one a row", arrays(np.float64, (ROWS,), elements=LEVELS, fill=st.nothing())),
+    Case(
+        "quantile.pinball/one a column",
+        value=pinball,
+        gradient=slope,
+        option_gradients=IN_QUANTILE,
+        kinks=at_zero,
+        draws=columns(calm=False),
+        calm=columns(calm=True),
+        row_options=("quantile",),
+        hard={"prediction on target": lambda data, _: bool(np.any(data[0] == data[1]))},
+    ),
+)
+
+EVIDENCE = {
+    "quantile.pinball": Evidence(
+        attained={"lipschitz": rows(2.0, 0.0)},
+        refuted_by={"bounded": rows(1e7, 0.0), "smooth": (rows(1e-9, 0.0), rows(-1e-9, 0.0))},
+    )
+}

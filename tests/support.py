@@ -1,0 +1,458 @@
+"""What the property tests and the mutants test share: compiled views of a loss, and the checks of each property."""
+
+import functools
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxloss as jl
+from jaxloss._loss import CARDS
+from oracles import ROWS, Case
+
+KEPT = 5
+
+
+def loss_of(case: Case):
+    """The loss a case is about."""
+    return CARDS[case.loss].loss
+
+
+def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:
+    """A few fixed draws of a case."""
+    return [(data, dict(options)) for data, options in _examples(case, count, calm)]
+
+
+@functools.cache
+def _examples(case: Case, count: int, calm: bool) -> list:
+    found = []
+
+    @hypothesis.settings(
+        derandomize=True,
+        database=None,
+        max_examples=count + 1,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case.calm if calm else case.draws)
+    def collect(drawn):
+        found.append(drawn)
+
+    collect()
+    return found[-count:]
+
+
+# --- compiled once a loss ------------------------------------------------------------------------
+
+
+@functools.cache
+def rows(loss):
+    return jax.jit(lambda data, options: loss(*data, **options))
+
+
+def _total(loss, data, options, cotangent=None):
+    losses = loss(*data, **options)
+    return jnp.sum(losses if cotangent is None else losses * cotangent)
+
+
+@functools.cache
+def slope(loss):
+    """∂Σℓ/∂(first argument)."""
+    return jax.jit(lambda data, options: jax.grad(lambda x: _total(loss, (x, *data[1:]), options))(data[0]))
+
+
+@functools.cache
+def option_slopes(loss, names: tuple[str, ...]):
+    """∂Σcℓ/∂option for each named one."""
+
+    def run(data, options, cotangent):
+        def total(chosen):
+            return _total(loss, data, options | chosen, cotangent)
+
+        return jax.grad(total)({name: options[name] for name in names})
+
+    return jax.jit(run)
+
+
+@functools.cache
+def directional(loss):
+    """The value along a direction, and every first and second derivative along it."""
+
+    def run(data, options, direction):
+        def along(x):
+            return loss(x, *data[1:], **options)
+
+        def total(x):
+            return jnp.sum(along(x))
+
+        def forward(x):
+            return jnp.sum(jax.jvp(along, (x,), (direction,))[1])
+
+        x = data[0]
+        gradient = jax.grad(total)
+        return {
+            "forward": jax.jvp(along, (x,), (direction,))[1],
+            "reverse": gradient(x),
+            "forward over reverse": jax.jvp(gradient, (x,), (direction,))[1],
+            "reverse over forward": jax.grad(forward)(x),
+            "reverse over reverse": jax.grad(lambda x: jnp.vdot(gradient(x), direction))(x),
+        }
+
+    return jax.jit(run)
+
+
+@functools.cache
+def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, second: bool):
+    """A masked, weighted mean with its derivatives by all data, options and weights; the second order too."""
+
+    def run(data, options, where, weights):
+        def total(real_data, chosen, weights):
+            whole = list(data)
+            for position, array in zip(real, real_data, strict=True):
+                whole[position] = array
+            return reduction(loss)(*whole, where=where, weights=weights, **(options | chosen))
+
+        given = [data[position] for position in real], {name: options[name] for name in names}, weights
+        if not second:
+            value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2))(*given)
+            return {"value": value, **dict(zip(("data", "options", "weights"), gradients, strict=True))}
+
+        def of_first(x):
+            return total([x, *given[0][1:]], *given[1:])
+
+        return {"forward": jax.jacfwd(of_first)(data[0]), "hessian": jax.hessian(of_first)(data[0])}
+
+    return jax.jit(run)
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+def close(actual: Any, expected: Any, scale: Any, relative: float, *, dtype=np.float64, square=False) -> None:
+    """Assert |actual − expected| ≤ relative · scale, where a result too large for the dtype is ±∞."""
+    tiny = float(np.finfo(dtype).tiny)
+    expected = np.asarray(expected, np.float64)
+    with np.errstate(over="ignore"):
+        rounded = expected.astype(dtype).astype(np.float64)
+    actual = np.asarray(actual).astype(np.float64)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    with np.errstate(invalid="ignore", over="ignore"):
+        allowed = relative * np.asarray(scale, np.float64) + 8 * tiny + square * relative**2
+        error = np.where(actual == rounded, 0.0, np.abs(actual - expected))
+        good = error <= allowed
+    worst = np.unravel_index(np.argmax(np.where(good, -1, error / allowed)), good.shape)
+    assert np.all(good), (
+        f"at {worst}: got {actual[worst]!r}, expected {expected[worst]!r}, "
+        f"{error[worst] / np.broadcast_to(allowed, good.shape)[worst]:.3g} times the tolerance"
+    )
+
+
+def same(a: Any, b: Any, what: str = "") -> None:
+    """Assert two results have the same bits."""
+    np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=what)
+
+
+def cast(values: Any, dtype) -> Any:
+    """Every float of data or options in another dtype; ids and flags as they are."""
+
+    def one(array):
+        return np.asarray(array).astype(dtype) if _is_float(array) else array
+
+    return {name: one(v) for name, v in values.items()} if isinstance(values, dict) else tuple(map(one, values))
+
+
+def _is_float(array: Any) -> bool:
+    return np.issubdtype(np.asarray(array).dtype, np.floating)
+
+
+def real_positions(data) -> tuple[int, ...]:
+    return tuple(i for i, array in enumerate(data) if _is_float(array))
+
+
+def taken(case: Case, data, options, index):
+    """Some of the rows, of data and of options given one a row."""
+    chosen = {
+        name: value[index] if np.ndim(value) and np.shape(value)[0] == ROWS else value
+        for name, value in options.items()
+    }
+    return tuple(array[index] for array in data), chosen
+
+
+# --- the properties, one function each -------------------------------------------------------------
+
+
+def check_value(loss, case, data, options) -> None:
+    close(
+        rows(loss)(data, options),
+        case.values(data, options),
+        case.value_scale(data, options),
+        1e-12,
+        square=case.quadratic,
+    )
+
+
+def check_gradient(loss, case, data, options) -> None:
+    close(slope(loss)(data, options), case.gradients(data, options), case.slope_scale(data, options), 1e-10)
+
+
+def check_option_gradients(loss, case, data, options) -> None:
+    names = tuple(case.option_gradients)
+    values = case.values(data, options)
+    cotangent = np.cos(np.arange(values.size)).reshape(values.shape)
+    found = option_slopes(loss, names)(data, options, cotangent)
+    for name in names:
+        option = np.asarray(options[name])
+        terms = case.over_rows(case.option_gradients[name], data, options)
+        weight = cotangent.reshape(cotangent.shape + (1,) * (terms.ndim - cotangent.ndim))
+        # Where terms of a derivative cancel, what they are made of is a loss of this size.
+        size = np.abs(terms) + np.abs(values).reshape(weight.shape) / np.maximum(np.abs(option), 1e-2).max()
+        close(
+            found[name],
+            _summed_to(terms * weight, option.shape),
+            _summed_to(size * np.abs(weight), option.shape),
+            1e-10,
+        )
+
+
+def _summed_to(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return array.sum(axis=tuple(range(array.ndim - len(shape))))
+
+
+STEP = 1e-4
+FAR_FROM_A_KINK = 1e-2
+
+
+def check_finite_differences(loss, case, data, options) -> None:
+    """Orders 1 and 2, forward and reverse, along one direction, in rows whose kink is not between."""
+    first, rest = data[0], data[1:]
+    direction = np.where(np.arange(first.size).reshape(first.shape) % 3 == 1, -0.6, 0.8)
+    ahead, behind = ((first + sign * STEP * direction, *rest) for sign in (1, -1))
+    distance = case.kink_distances(data, options)
+    smooth = distance > FAR_FROM_A_KINK
+    items = smooth.reshape(smooth.shape + (1,) * case.item_ndim)
+    found = directional(loss)(data, options, direction)
+    values = [np.asarray(rows(loss)(point, options)) for point in (ahead, behind)]
+    slopes = [np.asarray(slope(loss)(point, options)) for point in (ahead, behind)]
+    first_order = (values[0] - values[1]) / (2 * STEP)
+    second_order = (slopes[0] - slopes[1]) / (2 * STEP)
+    contracted = np.asarray(found["reverse"]) * direction
+    for _ in range(case.item_ndim):
+        contracted = contracted.sum(axis=-1)
+    # The error of a central difference is h² times a third derivative, which grows near a singularity.
+    bend = 1 + 1 / np.minimum(np.where(smooth, distance, 1), 1) ** 2
+    size = bend * (1 + np.abs(values[0]) + np.abs(first_order))
+    wide = (bend * (1 + np.abs(values[0]))).reshape(items.shape) * (1 + np.abs(second_order) + np.abs(slopes[0]))
+    for order in ("forward", None):
+        actual = contracted if order is None else found[order]
+        close(np.where(smooth, actual, 0), np.where(smooth, first_order, 0), size, 1e-6)
+    for order in ("forward over reverse", "reverse over forward", "reverse over reverse"):
+        close(np.where(items, found[order], 0), np.where(items, second_order, 0), wide, 1e-6)
+
+
+def check_value_under_differentiation(loss, case, data, options) -> None:
+    """Bit for bit, one operation at a time: fusion may round a product and a sum once instead of twice."""
+
+    def of_first(x):
+        return loss(x, *data[1:], **options)
+
+    with jax.disable_jit():
+        first = jnp.asarray(data[0])
+        plain = of_first(first)
+        same(plain, jax.vjp(of_first, first)[0], "reverse")
+        same(plain, jax.jvp(of_first, (first,), (jnp.ones_like(first),))[0], "forward")
+
+
+def check_jit(loss, case, data, options) -> None:
+    with jax.disable_jit():
+        eager = loss(*map(jnp.asarray, data), **options)
+    close(rows(loss)(data, options), eager, case.value_scale(data, options), 1e-13, square=case.quadratic)
+
+
+@functools.cache
+def vectorised(loss, batched: tuple[str, ...]):
+    def run(data, shared, per_row):
+        return jax.vmap(lambda data, per_row: loss(*data, **shared, **per_row))(data, per_row)
+
+    return jax.jit(run)
+
+
+def check_vmap(loss, case, data, options) -> None:
+    batched = tuple(n for n, v in options.items() if np.ndim(v) and np.shape(v)[0] == ROWS)
+    shared = {n: v for n, v in options.items() if n not in batched}
+    found = vectorised(loss, batched)(data, shared, {n: options[n] for n in batched})
+    loop = [rows(loss)(*taken(case, data, options, i)) for i in range(ROWS)]
+    close(found, np.stack(loop), case.value_scale(data, options), 1e-13, square=case.quadratic)
+
+
+def check_rows_independent(loss, case, data, options, changed: int) -> None:
+    """Another row's data in one row: no other value or gradient moves by a bit."""
+    source = (changed + 3) % ROWS
+    order = np.where(np.arange(ROWS) == changed, source, np.arange(ROWS))
+    others = np.arange(ROWS) != changed
+    moved = tuple(array[order] for array in data)
+    for view in (rows, slope):
+        same(
+            np.asarray(view(loss)(data, options))[others], np.asarray(view(loss)(moved, options))[others], view.__name__
+        )
+
+
+def poisoned(data, removed, value):
+    """`value` in every removed row; an id that names no class where data are ids."""
+    filled = [np.array(array) for array in data]
+    for array in filled:
+        array[removed] = value if _is_float(array) else 99
+    return tuple(filled)
+
+
+def check_masked(loss, case, data, options, removed, value, weights, *, reduction=jl.mean, second=False) -> None:
+    """A mean over kept rows, NaN behind the mask, equals the mean of those rows alone, in every derivative."""
+    removed = np.asarray(removed)
+    kept = np.setdiff1d(np.arange(ROWS), removed)
+    names = tuple(case.option_gradients)
+    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
+    thin = (-1,) + (1,) * (len(shape) - 1)
+    where = np.isin(np.arange(ROWS), kept).reshape(thin)
+    spoiled = np.where(where, weights.reshape(thin), value)
+    run = reduced(reduction, loss, real_positions(data), names, second=second)
+    few, few_options = taken(case, data, options, kept)
+    masked = run(poisoned(data, removed, value), options, where, spoiled)
+    dropped = run(few, few_options, np.ones((KEPT, *thin[1:]), bool), weights.reshape(thin)[kept])
+    for name, expected in dropped.items():
+        compare_dropped(name, masked[name], expected, kept, removed)
+
+
+def compare_dropped(name, actual, expected, kept, removed) -> None:
+    """Leaf by leaf: rows kept are equal, rows removed have no derivative, what the rows share is equal."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        for axis in range(a.ndim):
+            if a.shape[axis] == ROWS and b.shape[axis] == KEPT:
+                assert not np.any(np.take(a, removed, axis)), f"{name}: a removed row has a derivative"
+                a = np.take(a, kept, axis)
+        close(a, b, np.abs(b).max(initial=0), 1e-10)
+
+
+def check_nothing_kept(loss, case, data, options, value) -> None:
+    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
+    run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
+    empty = run(poisoned(data, np.arange(ROWS), value), options, np.zeros(shape, bool), np.full(shape, value))
+    for name, result in empty.items():
+        for leaf in jax.tree.leaves(result):
+            same(leaf, np.zeros_like(leaf), name)
+
+
+@functools.cache
+def mean_of(loss):
+    return jax.jit(lambda data, options, weights: jl.mean(loss)(*data, weights=weights, **options))
+
+
+def check_weight_two_is_twice(loss, case, data, options) -> None:
+    """A row of weight 2 counts as the row given twice."""
+    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
+    weights = np.ones(shape)
+    weights[0] = 2
+    twice, twice_options = taken(case, data, options, np.r_[0, np.arange(ROWS)])
+    once = mean_of(loss)(data, options, weights)
+    scale = np.abs(case.value_scale(data, options)).max()
+    close(once, mean_of(loss)(twice, twice_options, np.ones((ROWS + 1, *shape[1:]))), scale, 1e-12)
+
+
+@functools.cache
+def parts_of(loss):
+    def run(data, options):
+        return jl.partial_mean(loss)(*data, **options)
+
+    return jax.jit(run)
+
+
+def check_split(loss, case, data, options) -> None:
+    """Unequal microbatches merged as PartialMeans are the whole."""
+    whole = parts_of(loss)(data, options)
+    first, second = (parts_of(loss)(*taken(case, data, options, i)) for i in (np.arange(3), np.arange(3, ROWS)))
+    scale = np.abs(case.value_scale(data, options)).max()
+    close((first + second).value(), whole.value(), scale, 1e-12)
+
+
+def check_mean_is_the_mean(loss, case, data, options) -> None:
+    """jl.mean is Σℓ over the rows that count, divided by how many do."""
+    counted, values = case.kept_by_options(data, options), case.values(data, options)
+    expected = values[counted].mean() if counted.any() else 0.0
+    scale = np.abs(case.value_scale(data, options)).max() + 1e-300
+    close(parts_of(loss)(data, options).value(), expected, scale, 1e-12)
+
+
+@functools.cache
+def value_and_slope_of_mean(loss):
+    return jax.jit(
+        lambda data, options: jax.value_and_grad(lambda x: jl.mean(loss)(x, *data[1:], **options))(data[0])
+    )
+
+
+def check_sharded(loss, case, data, options) -> None:
+    """Rows over eight devices, the same function."""
+    by_rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
+    spread = tuple(jax.device_put(array, by_rows) for array in data)
+    run = value_and_slope_of_mean(loss)
+    value, gradient = run(spread, options)
+    expected_value, expected_gradient = run(data, options)
+    close(value, expected_value, np.abs(case.value_scale(data, options)).max(), 1e-13)
+    close(gradient, expected_gradient, np.abs(expected_gradient), 1e-12)
+
+
+ULP = float(np.finfo(np.float32).eps)
+
+
+def check_float32(loss, case, data, options) -> None:
+    """Against the oracle at the rounded inputs: what float32 can know."""
+    narrow, narrow_options = cast(data, np.float32), cast(options, np.float32)
+    found, gradient = rows(loss)(narrow, narrow_options), slope(loss)(narrow, narrow_options)
+    assert found.dtype == np.float32
+    assert gradient.dtype == np.float32
+    relative = case.ulps * ULP
+    scale = case.value_scale(narrow, narrow_options)
+    values = case.values(narrow, narrow_options)
+    close(found, values, scale, relative, dtype=np.float32, square=case.quadratic)
+    # At a kink closer than the rounding of a residual the slope may be that of either side.
+    distance = case.kink_distances(narrow, narrow_options)
+    sizes = [np.abs(array).reshape(distance.shape + (-1,)).max(axis=-1) for array in narrow]
+    decided = (distance == 0) | (distance > 4 * ULP * np.maximum(*sizes))
+    decided = decided.reshape(decided.shape + (1,) * case.item_ndim)
+    expected = case.gradients(narrow, narrow_options)
+    close(
+        np.where(decided, gradient, 0),
+        np.where(decided, expected, 0),
+        case.slope_scale(narrow, narrow_options),
+        relative,
+        dtype=np.float32,
+    )
+
+
+def check_bfloat16(loss, case, data, options) -> None:
+    """Computed in float32 from the upcast input; the gradient rounded to bfloat16 once."""
+    half = (jnp.asarray(data[0]).astype(jnp.bfloat16), *cast(data[1:], np.float32))
+    wide = (np.asarray(half[0].astype(jnp.float32)), *half[1:])
+    narrow_options = cast(options, np.float32)
+    found, expected = rows(loss)(half, narrow_options), rows(loss)(wide, narrow_options)
+    assert found.dtype == jnp.float32
+    same(found, expected)
+    gradient, reference = slope(loss)(half, narrow_options), np.asarray(slope(loss)(wide, narrow_options))
+    assert gradient.dtype == jnp.bfloat16
+    once = np.asarray(jnp.asarray(reference).astype(jnp.bfloat16).astype(jnp.float32))
+    same(gradient.astype(jnp.float32), once)
+
+
+CHECKS = (check_value, check_gradient, check_option_gradients)
+
+
+def rng_weights(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 2.0, ROWS)
+
+
+def removals() -> st.SearchStrategy[list[int]]:
+    """Which rows to remove: always as many, so that a test compiles once."""
+    return st.lists(st.integers(0, ROWS - 1), min_size=ROWS - KEPT, max_size=ROWS - KEPT, unique=True)

@@ -1,0 +1,159 @@
+"""Who may import whom, read from the imports themselves (DESIGN §4)."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jaxloss
+
+HOME = Path(jaxloss.__file__).parent
+BASE = {"jax", "jaxtyping", "numpy"}
+CORE = {"_contracts", "_loss", "numerics"}
+
+# Who imports whom: inside the package by module, outside it by name; `lazily` only inside functions.
+# A family imports the core and nothing else: never another family.
+MAY_IMPORT = {
+    "__init__": {"_loss", "adapters", "losses", "numerics", "reduction", "training"},
+    "__main__": {"cli"},
+    "numerics": BASE,
+    "_contracts": BASE | {"numerics"},
+    "_loss": BASE | {"_contracts"},
+    "reduction": BASE | CORE,
+    "losses": {"losses"},
+    "losses.*": BASE | CORE,
+    "adapters": set(),
+    "adapters.optax": BASE | {"training", "optax"},
+    "training": {"training"},
+    "training.descent": BASE | {"training", "optax lazily"},
+    "training._contracts": BASE,
+    "plots": {"matplotlib", "numpy"},
+    # The command line and its private modules.
+    "_sources": {"numpy", "sklearn lazily"},
+    "_problem": BASE | {"_contracts", "_loss", "_sources", "reduction", "training"},
+    "_runs": BASE | {"_problem", "_sources", "training", "optax lazily"},
+    "_tables": {"numpy", "rich", "_loss", "_problem", "_runs", "_sources"},
+    "cli": {"jax", "_loss", "_problem", "_runs", "_sources", "_tables lazily", "plots lazily"},
+}
+OPTIONAL = ("matplotlib", "optax", "rich", "sklearn")
+MODULES = {
+    ".".join(path.relative_to(HOME).with_suffix("").parts): path for path in sorted(HOME.rglob("*.py"))
+}
+
+
+def rule(module: str) -> set[str]:
+    """What the table says of a module."""
+    package = module.removesuffix(".__init__")
+    return MAY_IMPORT[package if package in MAY_IMPORT else f"{module.split('.')[0]}.*"]
+
+
+def imports(tree: ast.AST, *, inside: bool = False) -> Iterator[str]:
+    """Every module imported: ours by what stands after `jaxloss.`, another's by its first name."""
+    for node in ast.iter_child_nodes(tree):
+        lazily = " lazily" if inside else ""
+        if isinstance(node, ast.Import):
+            yield from (_short(alias.name) + lazily for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import hides who imports whom"
+            ours = node.module == "jaxloss"
+            yield from (
+                (alias.name + lazily for alias in node.names) if ours else [_short(node.module) + lazily]
+            )
+        else:
+            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(node, inside=inside or function)
+
+
+def _short(name: str) -> str:
+    first, *rest = name.split(".")
+    return rest[0] if first == "jaxloss" and rest else first
+
+
+def refused(source: str, allowed: set[str]) -> set[str]:
+    """The imports a rule does not allow; the standard library is allowed, and an eager one lazily too."""
+    found = {name for name in imports(ast.parse(source)) if name.split()[0] not in sys.stdlib_module_names}
+    return {name for name in found if name not in allowed and name.removesuffix(" lazily") not in allowed}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_the_table_allows(module):
+    assert not refused(MODULES[module].read_text(encoding="utf-8"), rule(module))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from jaxloss.losses import robust",
+        "from jaxloss.losses.robust import huber",
+        "import jaxloss.losses.robust",
+        "from jaxloss import losses",
+        "from jaxloss.reduction import mean",
+        "import optax",
+        "def f():\n    import optax",
+        "def f():\n    from jaxloss.losses import robust",
+        "from matplotlib import pyplot",
+    ],
+)
+def test_a_family_that_reached_sideways_or_up_would_be_refused(line):
+    assert refused(line, rule("losses.regression"))
+
+
+@pytest.mark.parametrize("package", ["optax", "sklearn"])
+def test_an_import_at_the_top_is_refused_where_only_a_lazy_one_is_allowed(package):
+    assert refused(f"import {package}", {f"{package} lazily"})
+
+
+@pytest.mark.parametrize("name", sorted(set(MAY_IMPORT) - {"losses.*"}))
+def test_the_table_names_no_module_that_is_gone(name):
+    assert name in MODULES or f"{name}.__init__" in MODULES
+
+
+def importers(package: str) -> set[str]:
+    """The modules that import a package, at the top or inside a function."""
+    trees = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in MODULES.items()}
+    return {m for m, tree in trees.items() if any(i.split()[0] == package for i in imports(tree))}
+
+
+def test_only_plots_draws():
+    assert importers("matplotlib") == {"plots"}
+
+
+def test_only_the_adapter_the_loop_and_the_command_line_know_optax():
+    assert importers("optax") == {"adapters.optax", "training.descent", "_runs"}
+
+
+def test_only_the_command_line_prints_tables():
+    assert importers("rich") == {"_tables"}
+
+
+def test_only_the_sources_read_scikit_learn():
+    assert importers("sklearn") == {"_sources"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules a fresh Python holds after a statement."""
+    script = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return loaded_by("import jaxloss")
+
+
+@pytest.mark.parametrize("package", OPTIONAL)
+def test_importing_jaxloss_imports_no_optional_package(loaded, package):
+    assert package not in loaded
+
+
+def test_importing_jaxloss_imports_no_command_line(loaded):
+    assert not {f"jaxloss.{name}" for name in ("cli", "plots", "_tables", "_runs")} & loaded
+
+
+def test_naming_the_adapter_imports_its_package():
+    pytest.importorskip("optax", reason="the adapter of Optax needs Optax")
+    assert "optax" in loaded_by("import jaxloss; jaxloss.adapters.optax")

@@ -1,0 +1,338 @@
+"""Every loss, by property, judged by its oracle: one test a property, over all cases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxloss as jl
+import support
+from jaxloss._contracts import Interval
+from jaxloss._loss import CARDS
+from oracles import CASES, EVIDENCE, ROWS
+
+EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+WITH_OPTIONS = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
+)
+FEW = settings(max_examples=8)
+POISON = st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+# --- nothing public without a judge -----------------------------------------------------------
+
+
+def public_losses() -> dict:
+    families = (jl.binary, jl.categorical, jl.divergence, jl.quantile, jl.regression, jl.robust)
+    found = {}
+    for family in families:
+        name = family.__name__.rsplit(".", 1)[-1]
+        found |= {
+            f"{name}.{key}": value
+            for key, value in vars(family).items()
+            if callable(value) and not key.startswith("_") and getattr(value, "__module__", "") == family.__name__
+        }
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(public_losses()))
+def test_a_public_loss_has_a_card_an_oracle_and_evidence(name):
+    assert name in CARDS
+    assert any(case.name.split("/")[0] == name for case in CASES)
+    assert name in EVIDENCE
+
+
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_an_oracle_covers_every_option_of_a_card(name):
+    drawn = {option for case in CASES if case.loss == name for option in support.examples(case, 1)[0][1]}
+    assert set(CARDS[name].options) <= drawn
+
+
+@EACH_CASE
+def test_a_tolerance_of_its_own_gives_its_reason(case):
+    assert case.ulps == 16 or case.ulps_reason
+
+
+# --- value and gradient -------------------------------------------------------------------------
+
+
+@EACH_CASE
+@given(st.data())
+def test_value_is_the_oracles(case, data):
+    support.check_value(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@given(st.data())
+def test_autodiff_is_the_closed_form(case, data):
+    support.check_gradient(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@WITH_OPTIONS
+@given(st.data())
+def test_autodiff_by_a_hyperparameter_is_the_closed_form(case, data):
+    support.check_option_gradients(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_autodiff_of_both_orders_and_modes_is_the_finite_difference(case, data):
+    support.check_finite_differences(support.loss_of(case), case, *data.draw(case.calm))
+
+
+@EACH_CASE
+@settings(max_examples=5)
+@given(st.data())
+def test_value_under_differentiation_is_the_value(case, data):
+    support.check_value_under_differentiation(support.loss_of(case), case, *data.draw(case.draws))
+
+
+# --- transformations of JAX -----------------------------------------------------------------------
+
+
+@EACH_CASE
+@settings(max_examples=5)
+@given(st.data())
+def test_compiled_is_eager(case, data):
+    support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@settings(max_examples=5)
+@given(st.data())
+def test_vmap_is_a_loop(case, data):
+    support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_a_row_touches_no_other_row(case, data):
+    changed = data.draw(st.integers(0, ROWS - 1))
+    support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
+
+
+@EACH_CASE
+def test_sharded_over_eight_devices_is_unsharded(case):
+    assert len(jax.devices()) == 8
+    for data, options in support.examples(case, 2, calm=True):
+        support.check_sharded(support.loss_of(case), case, data, options)
+
+
+# --- precision ----------------------------------------------------------------------------------
+
+
+@EACH_CASE
+@given(st.data())
+def test_float32_is_within_its_ulps(case, data):
+    support.check_float32(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, data):
+    support.check_bfloat16(support.loss_of(case), case, *data.draw(case.calm))
+
+
+# --- reductions ---------------------------------------------------------------------------------
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_mean_is_the_mean_of_the_rows_that_count(case, data):
+    support.check_mean_is_the_mean(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_masked_is_dropped_in_value_and_every_gradient(case, data):
+    drawn, removed, value = data.draw(case.draws), data.draw(support.removals()), data.draw(POISON)
+    weights = support.rng_weights(data.draw(st.integers(0, 99)))
+    support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights)
+
+
+@EACH_CASE
+@settings(max_examples=4)
+@given(st.data())
+def test_masked_is_dropped_in_forward_mode_and_second_order(case, data):
+    drawn, removed, value = data.draw(case.calm), data.draw(support.removals()), data.draw(POISON)
+    weights = support.rng_weights(data.draw(st.integers(0, 99)))
+    support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights, second=True)
+
+
+@EACH_CASE
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_kept_is_zero_with_zero_gradients(case, value):
+    for data, options in support.examples(case, 1):
+        support.check_nothing_kept(support.loss_of(case), case, data, options, value)
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_weight_two_is_the_row_twice(case, data):
+    support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+@FEW
+@given(st.data())
+def test_microbatches_merged_are_the_whole(case, data):
+    support.check_split(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE
+def test_a_nan_in_a_kept_row_is_not_hidden(case):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    broken = np.array(data[0])
+    broken[2] = np.nan
+    shape = broken.shape[: broken.ndim - case.item_ndim]
+    options.pop("ignore_index", None)
+    run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
+    found = run((broken, *data[1:]), options, np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4, np.ones(shape))
+    assert np.isnan(found["value"])
+
+
+# --- other people's losses ------------------------------------------------------------------------
+
+
+def lambda_loss(predictions, targets):
+    return jnp.sqrt(jnp.abs(predictions - targets)) * jnp.log(targets)
+
+
+@pytest.mark.parametrize("loss", [optax.huber_loss, lambda_loss], ids=["optax.huber_loss", "lambda"])
+@pytest.mark.parametrize("second", [False, True], ids=["first order", "second order"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_masked_is_dropped_for_anyones_loss(loss, second, value):
+    case = next(case for case in CASES if case.name == "robust.huber")
+    data = np.linspace(-2, 2, ROWS) + 0.1, np.linspace(1, 3, ROWS) ** 2
+    weights = support.rng_weights(0)
+    support.check_masked(loss, case, data, {}, [0, 3, 4], value, weights, second=second)
+
+
+# --- extremes -------------------------------------------------------------------------------------
+
+
+HUGE = {"regression": 3e38, "vector": 3e38, "binary": 3e38, "margin": 3e38, "categorical": 3e38}
+FREE = [case for case in CASES if CARDS[case.loss].task in HUGE and case.loss not in (
+    "regression.squared_log_error", "binary.probability_cross_entropy", "categorical.nll"
+)]
+
+
+@pytest.mark.parametrize("case", FREE, ids=lambda case: case.name)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, sign):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    data, options = support.cast(data, np.float32), support.cast(options, np.float32)
+    huge = np.array(data[0])
+    largest = np.float32(sign * 3e38)
+    huge[(..., 0) if case.item_ndim else ...] = largest
+    data = (huge, *data[1:])
+    loss = support.loss_of(case)
+    relative = case.ulps * support.ULP
+    scale = case.value_scale(data, options)
+    support.close(support.rows(loss)(data, options), case.values(data, options), scale, relative, dtype=np.float32)
+    assert not np.any(np.isnan(support.slope(loss)(data, options)))
+
+
+# --- bad input --------------------------------------------------------------------------------------
+
+
+@EACH_CASE
+def test_a_trailing_axis_too_many_is_refused_in_words(case):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    card = CARDS[case.loss]
+    with pytest.raises(ValueError, match=case.loss) as refusal:
+        card.loss(data[0], data[1][..., None], **options)
+    assert str(data[0].shape) in str(refusal.value)
+    assert str(data[1][..., None].shape) in str(refusal.value)
+
+
+@EACH_CASE
+def test_integer_predictions_are_refused_in_words(case):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    card = CARDS[case.loss]
+    with pytest.raises(TypeError, match=rf"{case.loss}: `{next(iter(card.domain))}` must be floating point"):
+        card.loss(np.zeros(data[0].shape, int), *data[1:], **options)
+
+
+@EACH_CASE
+def test_an_integer_mask_is_refused_in_words(case):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    shape = data[0].shape[: data[0].ndim - case.item_ndim]
+    with pytest.raises(TypeError, match="`where` must be bool"):
+        jl.mean(CARDS[case.loss].loss)(*data, where=np.ones(shape, int), **options)
+
+
+OPTIONS = [
+    (case, name, side)
+    for case in CASES
+    for name, domain in CARDS[case.loss].options.items()
+    for side in ("low", "high")
+    if name in case.option_gradients and isinstance(domain, Interval) and np.isfinite(getattr(domain, side))
+]
+EACH_OPTION = pytest.mark.parametrize(("case", "name", "side"), OPTIONS, ids=lambda x: getattr(x, "name", x))
+
+
+def out_of_range(case, name, side):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    domain = CARDS[case.loss].options[name]
+    beyond = domain.low - 1 if side == "low" else domain.high + 1
+    return data, options | {name: np.full_like(np.asarray(options[name], float), beyond)}
+
+
+@EACH_OPTION
+def test_a_concrete_option_out_of_range_is_refused_in_words(case, name, side):
+    data, options = out_of_range(case, name, side)
+    with pytest.raises(ValueError, match=f"{case.loss}: `{name}` must be in"):
+        CARDS[case.loss].loss(*data, **options)
+
+
+@EACH_OPTION
+def test_a_traced_option_out_of_range_is_nan(case, name, side):
+    data, options = out_of_range(case, name, side)
+    options.pop("ignore_index", None)
+    options.pop("class_where", None)
+    assert np.all(np.isnan(support.rows(CARDS[case.loss].loss)(data, options)))
+
+
+VIOLATIONS = [(case, kind) for case in CASES for kind in case.violations]
+EACH_VIOLATION = pytest.mark.parametrize(
+    ("case", "kind"), VIOLATIONS, ids=lambda x: getattr(x, "name", x)
+)
+BAD = 3
+
+
+def violated(case, kind):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    position, value = case.violations[kind]
+    broken = [np.array(array) for array in data]
+    broken[position][BAD] = value
+    options.pop("ignore_index", None)
+    return data, tuple(broken), options, list(CARDS[case.loss].domain)[position], np.ravel(value)
+
+
+@EACH_VIOLATION
+def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
+    data, broken, options, *_ = violated(case, kind)
+    for view in (support.rows, support.slope):
+        found, sound = (np.asarray(view(CARDS[case.loss].loss)(given, options)) for given in (broken, data))
+        assert np.all(np.isnan(found[BAD])), view.__name__
+        support.same(np.delete(found, BAD, 0), np.delete(sound, BAD, 0), view.__name__)
+
+
+@EACH_VIOLATION
+def test_checked_names_the_loss_the_argument_and_the_value(case, kind):
+    _, broken, options, argument, value = violated(case, kind)
+    with pytest.raises(ValueError, match=rf"{case.loss}: `{argument}` must be in .*, got ") as refusal:
+        jl.checked(CARDS[case.loss].loss)(*broken, **options)
+    said = str(refusal.value)
+    # A whole row is at fault where it does not sum to 1: the first of it is named.
+    assert any(f"got {number:g}" in said or f"got {number}" in said for number in value)
