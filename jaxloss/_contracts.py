@@ -192,8 +192,9 @@ def spoil_outside(who: str, name: str, losses: Array, array: Array, domain: Doma
     """The losses, NaN with NaN derivative where the argument of that row is outside its domain."""
     if isinstance(domain, Named) or domain == REAL:
         return losses
+    array = array.astype(losses.dtype)
     _report(who, name, array, domain.holds(array), domain)
-    return numerics.spoil(losses, domain.margin(array.astype(losses.dtype)))
+    return numerics.spoil(losses, domain.margin(array))
 
 
 # --- the kinds of input -----------------------------------------------------------------------
@@ -229,8 +230,8 @@ def classified(
     """Logits `[*rows, K]`, with class ids `[*rows]` (integer) or distributions `[*rows, K]` (floating).
 
     Ids come back as they are, out of range or not; distributions in the logits' dtype, NaN where a
-    row is none. Third come the rows to ignore, emptied of whatever they held; None without
-    `ignore_index`.
+    row is none. Third come the rows to ignore, whose logits no derivative reaches; None
+    without `ignore_index`.
     """
     (first, a), (second, b) = arrays.items()
     (logits,), labels = _real(who, **{first: a}), _number(who, second, b)
@@ -246,7 +247,7 @@ def classified(
     logits, ignored = logits.astype(compute_dtype(logits)), None
     if ignore_index is not None:
         ignored = labels == ignore_index
-        labels, logits = jnp.where(ignored, 0, labels), jnp.where(ignored[..., None], 0, logits)
+        labels, logits = jnp.where(ignored, 0, labels), numerics.cut(logits, ~ignored[..., None])
     classes = logits.shape[-1]
     _report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
     return logits, labels, ignored

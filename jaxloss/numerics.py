@@ -259,10 +259,10 @@ def bernoulli_nll(logits: Array, labels: Array) -> Array:
 @bernoulli_nll.defjvp
 def _bernoulli_nll_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (z, y), (dz, dy) = primals, tangents
-    # From a copy of z the compiler does not identify with the value's: it recomputes e^z instead of
-    # carrying an array of them from the value to the gradient.
-    alone = lax.optimization_barrier(z)
-    slope = (1 - y) * sigmoid(alone) - y * sigmoid(-alone)
+    # e^−z is written apart from the value's e^−|z|: the compiler recomputes it instead of carrying an
+    # array from the value to the gradient. It is kept finite, for ∞/∞ where z is far below zero.
+    odds = jnp.minimum(jnp.exp(-z), jnp.finfo(z.dtype).max)
+    slope = ((1 - y) - y * odds) / (1 + odds)
     return bernoulli_nll(z, y), slope * dz - z * dy
 
 
@@ -307,6 +307,21 @@ def _spoil_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple
 spoil.defjvp(_spoil_jvp, symbolic_zeros=True)
 
 
+@jax.custom_jvp
+def cut(x: Array, kept: Array) -> Array:
+    """x, whose derivative is 0 where it is not kept, whatever comes back from there."""
+    del kept
+    return x
+
+
+def _cut_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, kept), (dx, _) = primals, tangents
+    return x, jnp.where(kept, dx, 0)
+
+
+cut.defjvp(_cut_jvp, symbolic_zeros=True)
+
+
 # --- the last axis: norms ---------------------------------------------------------------------
 
 
@@ -325,7 +340,7 @@ def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
 
 
 def unit(x: Array) -> Array:
-    """X / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative."""
+    """x / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative."""
     norm = safe_norm(x)[..., None]
     at_zero = norm == 0
     return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
@@ -335,7 +350,7 @@ def unit(x: Array) -> Array:
 
 
 def logsumexp(x: Array, where: Array | None = None) -> Array:
-    """Log Σ e^x over the last axis, over the entries `where` holds; −∞ over none of them.
+    """log Σ e^x over the last axis, over the entries `where` holds; −∞ over none of them.
 
     Right to 2 ULPs of the larger of itself and max x. Derivative: softmax, zero at entries left out
     whatever they hold; e^x turns a rounding of x into |x| of them, so a share p has 1 + |log p| times
@@ -379,22 +394,32 @@ def _names(ids: Array, values: Array) -> Array:
     return lax.broadcasted_iota(ids.dtype, values.shape, values.ndim - 1) == ids[..., None]
 
 
-def log_odds_against(logits: Array, ids: Array) -> Array:
-    """Log Σ_{j≠id} e^{z_j} − z_id: the log-odds that the class is not the label.
+@jax.custom_jvp
+def surprise(logits: Array, ids: Array) -> Array:
+    """−log softmax(z)[id], to 4 ULPs whatever offset the logits share and however far one leads.
 
-    The cross-entropy is its softplus and 1 − p_label its sigmoid, so both keep all their digits when
-    the label's logit leads by 17 or by 80, and whatever offset the logits share. Derivative: the
-    softmax over the other classes, and −1 at the label. NaN for an id out of range; −∞ where the
-    label is the only class, or leads by so much that the others underflow (by 88 in float32).
-    Right to 4 ULPs of the larger of itself and 1.
+    Derivative: the softmax, less 1 at the label, where it is −(1 − p) = expm1(−surprise): p − 1 would
+    be zero from a lead of 17 on in float32. NaN, with NaN derivative, for an id that names no class.
     """
     pivot = class_pivot(logits)
-    return _log_sum_others(logits, pivot, ids) - (pick(logits, ids) - pivot)
+    return log_normaliser(logits, pivot) + (pivot - pick(logits, ids))
+
+
+def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (logits, ids), (dlogits, _) = primals, tangents
+    value, pivot = surprise(logits, ids), class_pivot(logits)
+    normaliser = jnp.where(jnp.isnan(value), value, log_normaliser(logits, pivot))
+    shares = _shares(logits, pivot, normaliser)
+    slopes = jnp.where(_names(ids, logits), jnp.expm1(-value)[..., None], shares)
+    return value, jnp.sum(slopes * dlogits, axis=-1)
+
+
+surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
 def log_normaliser(logits: Array, pivot: Array) -> Array:
-    """Log Σ e^{z_j − pivot} for the pivot of `class_pivot`, to 4 ULPs also where one class has it all.
+    """log Σ e^{z_j − pivot} for the pivot of `class_pivot`, to 4 ULPs also where one class has it all.
 
     Derivative in the logits: the softmax. The pivot is a constant.
     """
@@ -406,39 +431,16 @@ def log_normaliser(logits: Array, pivot: Array) -> Array:
 def _log_normaliser_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (logits, pivot), (dlogits, _) = primals, tangents
     value = log_normaliser(logits, pivot)
-    shares = jnp.exp((logits - pivot[..., None]) - _or_zero(value)[..., None])
-    return value, jnp.sum(shares * dlogits, axis=-1)
+    return value, jnp.sum(_shares(logits, pivot, value) * dlogits, axis=-1)
 
 
-@jax.custom_jvp
-def _log_sum_others(logits: Array, pivot: Array, ids: Array) -> Array:
-    """Log Σ_{j≠id} e^{z_j − pivot}.
+def _shares(logits: Array, pivot: Array, log_sum: Array) -> Array:
+    """e^{z_j − pivot − log_sum}, the share of each class; zeros where the sum is of nothing.
 
-    The label's share is taken off the whole sum, which is exact enough unless the label is the one
-    class at the pivot; there the sum without the pivot is the answer.
+    Or of nothing but underflow: e^{x − (−∞)} would be NaN, or ∞ and NaN after it.
     """
-    total, rest = _exponential_sums(logits, pivot)
-    label = pick(logits, ids) - pivot
-    return jnp.log(jnp.where((label < 0) | (total >= 1.5), total - jnp.exp(label), rest))
-
-
-def _log_sum_others_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
-    (logits, pivot, ids), (dlogits, _, _) = primals, tangents
-    value = _log_sum_others(logits, pivot, ids)
-    shares = jnp.exp((logits - pivot[..., None]) - _or_zero(value)[..., None])
-    tangent = jnp.sum(jnp.where(_names(ids, logits), 0, shares) * dlogits, axis=-1)
-    return value, tangent
-
-
-_log_sum_others.defjvp(_log_sum_others_jvp, symbolic_zeros=True)
-
-
-def _or_zero(log_sum: Array) -> Array:
-    """The logarithm of a sum of exponentials, 0 for a sum of nothing, or of nothing but underflow.
-
-    Its terms e^x are zero, and so are their shares: e^{x − (−∞)} would be NaN, or ∞ and NaN after it.
-    """
-    return jnp.where(log_sum == -jnp.inf, 0, log_sum)
+    log_sum = jnp.where(log_sum == -jnp.inf, 0, log_sum)
+    return jnp.exp((logits - pivot[..., None]) - log_sum[..., None])
 
 
 def _exponential_sums(logits: Array, pivot: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxloss._contracts import compute_dtype
 from jaxloss._loss import card_of, check_options, compiled
-from jaxloss.numerics import divide
+from jaxloss.numerics import cut, divide
 
 RowLoss = Callable[..., Array]
 
@@ -154,7 +154,9 @@ def _partial_mean(
     data, options = _positional(loss, data, options)
     kept = _kept(who, loss, data, options, where)
     if kept is not None and kept.size:
-        data, options = _stand_in(data, options, kept)
+        # A loss of ours shares nothing among its rows but its hyperparameters.
+        shares = card is None or any(map(_is_differentiable, options.values()))
+        data, options = _stand_in(data, options, kept) if shares else (_cut_off(data, kept), options)
     losses = loss(*data, **options)
     _check_data(who, data, losses.shape)
     return _weighted(who, losses.astype(compute_dtype(losses)), kept, weights)
@@ -187,14 +189,30 @@ def _weighted(who: str, losses: Array, kept: Array | None, weights: Any) -> Part
     return PartialMean(jnp.sum(weighted), jnp.sum(weights, dtype=losses.dtype))
 
 
+def _cut_off(data: tuple[Array, ...], kept: Array) -> tuple[Array, ...]:
+    """Let no derivative into a removed row. Its value is left as it is, so the data are read in place."""
+    return tuple(
+        cut(array, _over_items(kept, array)) if _is_differentiable(array) else array for array in data
+    )
+
+
+def _is_differentiable(value: Any) -> bool:
+    return isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.inexact)
+
+
+def _over_items(kept: Array, array: Array) -> Array:
+    return kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
+
+
 def _stand_in(
     data: tuple[Array, ...], options: dict[str, Any], kept: Array
 ) -> tuple[tuple[Array, ...], dict[str, Any]]:
     """Put a kept row in the place of every removed one, out of reach of any derivative.
 
-    Zeroing the loss of a removed row is not enough: its derivative may be NaN, and 0·NaN is NaN. A
+    Cutting off its own derivative is not enough where rows share something to differentiate, a
+    hyperparameter or what a lambda closes over: the row's part in that may be NaN, and 0·NaN is NaN. A
     kept row lies in the loss's domain whatever the loss is. Where none is kept, one half does, and
-    what the rows share (a hyperparameter) is cut off as well.
+    the hyperparameters are cut off as well.
     """
     # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
     flat = lax.optimization_barrier(kept).reshape(-1)
@@ -202,16 +220,15 @@ def _stand_in(
     any_kept = kept[first]
 
     def shared(value: Any) -> Any:
-        traced = isinstance(value, Array)
-        return jnp.where(any_kept, value, lax.stop_gradient(value)) if traced else value
+        differentiable = _is_differentiable(value)
+        return jnp.where(any_kept, value, lax.stop_gradient(value)) if differentiable else value
 
     def rowwise(array: Array) -> Array:
         if array.ndim == 0:
             return shared(array)
         half = 0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0
         spare = lax.stop_gradient(jnp.where(any_kept, array[first], jnp.asarray(half, array.dtype)))
-        removed = ~kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
-        return jnp.where(removed, jnp.broadcast_to(spare, array.shape), array)
+        return jnp.where(_over_items(kept, array), array, jnp.broadcast_to(spare, array.shape))
 
     return tuple(map(rowwise, data)), jax.tree.map(shared, options)
 

@@ -18,6 +18,10 @@ EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
+# Second order is costly to compile: of each loss the case with most options.
+LAST_CASE = pytest.mark.parametrize(
+    "case", {case.loss: case for case in CASES}.values(), ids=lambda case: case.name
+)
 FEW = settings(max_examples=8)
 POISON = st.sampled_from([np.nan, np.inf, -np.inf])
 
@@ -33,7 +37,9 @@ def public_losses() -> dict:
         found |= {
             f"{name}.{key}": value
             for key, value in vars(family).items()
-            if callable(value) and not key.startswith("_") and getattr(value, "__module__", "") == family.__name__
+            if callable(value)
+            and not key.startswith("_")
+            and getattr(value, "__module__", "") == family.__name__
         }
     return found
 
@@ -85,7 +91,7 @@ def test_autodiff_of_both_orders_and_modes_is_the_finite_difference(case, data):
 
 
 @EACH_CASE
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.data())
 def test_value_under_differentiation_is_the_value(case, data):
     support.check_value_under_differentiation(support.loss_of(case), case, *data.draw(case.draws))
@@ -95,7 +101,7 @@ def test_value_under_differentiation_is_the_value(case, data):
 
 
 @EACH_CASE
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.data())
 def test_compiled_is_eager(case, data):
     support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
@@ -158,7 +164,7 @@ def test_masked_is_dropped_in_value_and_every_gradient(case, data):
     support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights)
 
 
-@EACH_CASE
+@LAST_CASE
 @settings(max_examples=4)
 @given(st.data())
 def test_masked_is_dropped_in_forward_mode_and_second_order(case, data):
@@ -196,7 +202,12 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     shape = broken.shape[: broken.ndim - case.item_ndim]
     options.pop("ignore_index", None)
     run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    found = run((broken, *data[1:]), options, np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4, np.ones(shape))
+    found = run(
+        (broken, *data[1:]),
+        options,
+        np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4,
+        np.ones(shape),
+    )
     assert np.isnan(found["value"])
 
 
@@ -221,9 +232,13 @@ def test_masked_is_dropped_for_anyones_loss(loss, second, value):
 
 
 HUGE = {"regression": 3e38, "vector": 3e38, "binary": 3e38, "margin": 3e38, "categorical": 3e38}
-FREE = [case for case in CASES if CARDS[case.loss].task in HUGE and case.loss not in (
-    "regression.squared_log_error", "binary.probability_cross_entropy", "categorical.nll"
-)]
+FREE = [
+    case
+    for case in CASES
+    if CARDS[case.loss].task in HUGE
+    and case.loss
+    not in ("regression.squared_log_error", "binary.probability_cross_entropy", "categorical.nll")
+]
 
 
 @pytest.mark.parametrize("case", FREE, ids=lambda case: case.name)
@@ -238,7 +253,9 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
     loss = support.loss_of(case)
     relative = case.ulps * support.ULP
     scale = case.value_scale(data, options)
-    support.close(support.rows(loss)(data, options), case.values(data, options), scale, relative, dtype=np.float32)
+    support.close(
+        support.rows(loss)(data, options), case.values(data, options), scale, relative, dtype=np.float32
+    )
     assert not np.any(np.isnan(support.slope(loss)(data, options)))
 
 
@@ -304,9 +321,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
 
 
 VIOLATIONS = [(case, kind) for case in CASES for kind in case.violations]
-EACH_VIOLATION = pytest.mark.parametrize(
-    ("case", "kind"), VIOLATIONS, ids=lambda x: getattr(x, "name", x)
-)
+EACH_VIOLATION = pytest.mark.parametrize(("case", "kind"), VIOLATIONS, ids=lambda x: getattr(x, "name", x))
 BAD = 3
 
 

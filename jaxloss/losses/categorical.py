@@ -39,7 +39,6 @@ def _counted(
     },
     claims=Claims(
         non_negative=True,
-        zero_at_target=True,
         symmetric=True,
         convex=True,
         lipschitz=2.0**0.5,
@@ -66,9 +65,8 @@ def cross_entropy(
 
         ℓ = −Σ w t log p + c Z²,    ∂ℓ/∂z = p Σ w t − w t + 2 c Z p
 
-    with p = softmax z, Z = log Σ e^z, and t the label's distribution, smoothed to (1 − α) t + α/K. For
-    a class id y and no options this is softplus(log Σ_{j≠y} e^{z_j − z_y}): no digit is lost
-    where the logits share an offset of 1e4, where the label leads by 17 (4e-8, not 0), or where
+    with p = softmax z, Z = log Σ e^z, and t the label's distribution, smoothed to (1 − α) t + α/K. No
+    digit is lost where the logits share an offset of 1e4, where the label leads by 17 (4e-8, not 0), or where
     classes are excluded by a logit of −∞.
 
     A torch weighted *mean* divides by the weights of the labels as well: that is
@@ -115,7 +113,7 @@ def _of_ids(
     present: Array | None,
 ) -> Array:
     """Σ_c w_c t_c (−log p_c), where −log p_c = −log p_y + z_y − z_c and t is one-hot, smoothed."""
-    surprise = numerics.softplus(numerics.log_odds_against(logits, ids))
+    surprise = numerics.surprise(logits, ids)
     weight = 1.0 if weights is None else numerics.pick(weights, ids)
     if is_off(smoothing):
         return weight * surprise
@@ -149,7 +147,7 @@ def _of_distributions(
     "categorical",
     domain={"log_probabilities": LOG_DISTRIBUTION, "labels": CLASSES},
     options={"class_weights": NON_NEGATIVE},
-    claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, elicits="mean"),
+    claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"),
     source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108; torch's NLLLoss.",
     counts=_counted,
 )
@@ -198,7 +196,14 @@ def nll(
     "categorical",
     domain={"logits": REAL, "labels": CLASSES},
     options={"gamma": NON_NEGATIVE, "class_weights": NON_NEGATIVE},
-    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, shift_invariant=True),
+    claims=Claims(
+        non_negative=True,
+        symmetric=True,
+        # Those of binary.focal, in the direction that moves two logits apart.
+        lipschitz=1.1289832185682 * 2**0.5,
+        smooth=2 * 0.4961913461681,
+        shift_invariant=True,
+    ),
     source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4, over a softmax.",
     counts=_counted,
 )
@@ -235,9 +240,9 @@ def focal(
     logits, labels, ignored = classified("categorical.focal", ignore_index, logits=logits, labels=labels)
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
     if has_ids(logits, labels):
-        against = numerics.log_odds_against(logits, labels)
+        surprise = numerics.surprise(logits, labels)
         weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        faded = numerics.power(numerics.sigmoid(against), gamma) * numerics.softplus(against)
+        faded = numerics.power(-jnp.expm1(-surprise), gamma) * surprise
         losses = weight * faded
     else:
         pivot = numerics.class_pivot(logits)

@@ -45,7 +45,9 @@ def cross_entropy(
 @loss(
     "divergence",
     domain={"log_predictions": LOG_DISTRIBUTION, "targets": DISTRIBUTION},
-    claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, elicits="mean"),
+    claims=Claims(
+        non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"
+    ),
     source="Kullback & Leibler (1951), On Information and Sufficiency, eq. 2.4.",
 )
 def kl(

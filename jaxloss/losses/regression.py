@@ -144,7 +144,7 @@ def squared_log_error(
     "regression",
     domain=_REALS,
     options={"epsilon": POSITIVE},
-    claims=Claims(non_negative=True, zero_at_target=True, convex=True),
+    claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1e7),
     source="Hyndman & Koehler (2006), Another look at measures of forecast accuracy, sec. 2.2.",
 )
 def absolute_percentage_error(
@@ -315,7 +315,7 @@ def squared_epsilon_insensitive(
     "vector",
     domain=_REALS,
     options={"epsilon": NON_NEGATIVE},
-    claims=Claims(non_negative=True, zero_at_target=True, convex=True),
+    claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1e8),
     source="Li et al. (2021), Fourier Neural Operator for Parametric PDEs, sec. 5 (relative error).",
 )
 def relative_l2(
@@ -378,5 +378,5 @@ def cosine_distance(
     predictions, targets = vectors("regression.cosine_distance", predictions=predictions, targets=targets)
     first, second = unit(predictions), unit(targets)
     # A zero vector has no unit vector: it is half the squared length short.
-    missing = 0.5 * ((safe_norm(first) == 0) + 1.0 * (safe_norm(second) == 0))
+    missing = sum(0.5 * (safe_norm(vector) == 0).astype(first.dtype) for vector in (first, second))
     return 0.5 * jnp.sum(jnp.square(first - second), axis=-1) + missing

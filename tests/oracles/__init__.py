@@ -6,6 +6,8 @@ from oracles._case import ROWS, Case, Data, Evidence, Options
 _FAMILIES = (regression, robust, quantile, binary, categorical, divergence)
 
 CASES: tuple[Case, ...] = tuple(case for family in _FAMILIES for case in family.CASES)
-EVIDENCE: dict[str, Evidence] = {name: found for family in _FAMILIES for name, found in family.EVIDENCE.items()}
+EVIDENCE: dict[str, Evidence] = {
+    name: found for family in _FAMILIES for name, found in family.EVIDENCE.items()
+}
 
 __all__ = ["CASES", "EVIDENCE", "ROWS", "Case", "Data", "Evidence", "Options"]

@@ -48,6 +48,7 @@ class Case:
     counted: RowFormula | None = None
     row_options: tuple[str, ...] = ()
     item_ndim: int = 0
+    with_options: bool = False
     hard: Mapping[str, Callable[[Data, Options], bool]] = dataclasses.field(default_factory=dict)
     violations: Mapping[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)
     ulps: int = 16
@@ -57,6 +58,11 @@ class Case:
     def loss(self) -> str:
         """The name of the card."""
         return self.name.split("/")[0]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the loss at its default options."""
+        return not self.with_options
 
     def over_rows(self, formula: RowFormula, data: Data, options: Options) -> np.ndarray:
         """The formula of one row, applied to each, rounded to float64 once."""

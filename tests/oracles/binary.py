@@ -133,6 +133,7 @@ def soft_case(name: str, options: st.SearchStrategy | None = None, **fields) -> 
         calm=labelled(CALM_SCORES, SOFT, options),
         hard=SOFT_HARD,
         violations=LABELS,
+        with_options=options is not None,
         **fields,
     )
 
@@ -246,6 +247,7 @@ EVIDENCE = {
         }
     ),
     "binary.focal": Evidence(
+        attained={"lipschitz": rows(2.79, 0.0), "smooth": (rows(0.60, 0.0), rows(0.61, 0.0))},
         refuted_by={
             "zero_at_target": rows(0.0, 0.5),
             "convex": (rows(0.0, 1.0), rows(20.0, 1.0)),

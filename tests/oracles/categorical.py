@@ -54,9 +54,15 @@ def classified(draw, labels, options=None, excluded=False, calm=False):
 def _among_present(labels: np.ndarray, options: dict) -> tuple[np.ndarray, dict]:
     """Labels of classes that are there: a class that is not costs ∞."""
     if labels.ndim > 1:
-        return _normalised(np.where(options["class_where"], labels, 0.0) + 1e-3 * options["class_where"]), options
+        return _normalised(
+            np.where(options["class_where"], labels, 0.0) + 1e-3 * options["class_where"]
+        ), options
     named = np.arange(CLASSES) == labels[:, None]
-    return labels, {**options, "class_where": options["class_where"] | (named if options["class_where"].ndim > 1 else named.any(axis=0))}
+    return labels, {
+        **options,
+        "class_where": options["class_where"]
+        | (named if options["class_where"].ndim > 1 else named.any(axis=0)),
+    }
 
 
 @st.composite
@@ -71,9 +77,13 @@ def log_probable(draw, labels, options=None, calm=False):
         return (np.log(floor / floor.sum(axis=-1, keepdims=True)), drawn), chosen
 
 
-WEIGHTS = arrays(np.float64, (CLASSES,), elements=st.sampled_from([0.0, 1.0]) | floats(0.1, 3), fill=st.nothing())
+WEIGHTS = arrays(
+    np.float64, (CLASSES,), elements=st.sampled_from([0.0, 1.0]) | floats(0.1, 3), fill=st.nothing()
+)
 PRESENT = arrays(np.bool_, (CLASSES,), fill=st.nothing()).map(lambda a: a | (np.arange(CLASSES) == 1))
-PRESENT_A_ROW = arrays(np.bool_, (ROWS, CLASSES), fill=st.nothing()).map(lambda a: a | (np.arange(CLASSES) == 1))
+PRESENT_A_ROW = arrays(np.bool_, (ROWS, CLASSES), fill=st.nothing()).map(
+    lambda a: a | (np.arange(CLASSES) == 1)
+)
 SMOOTHING = number(0.0, 0.1, low=0.01, high=0.9)
 Z_LOSS = number(0.0, 1e-4, low=1e-4, high=1.0)
 GAMMA = number(0.0, 1.0, 2.0, low=0.1, high=5.0)
@@ -96,7 +106,9 @@ def one_hot(y):
 
 
 def there(z, class_where):
-    return z if class_where is None else [a if b else mpf("-inf") for a, b in zip(z, class_where, strict=True)]
+    return (
+        z if class_where is None else [a if b else mpf("-inf") for a, b in zip(z, class_where, strict=True)]
+    )
 
 
 def smoothed(t, alpha, class_where):
@@ -132,7 +144,10 @@ NOTHING = [0] * CLASSES
 
 def _entropy(z, y, class_weights=None, label_smoothing=0, z_loss=0, class_where=None):
     z = there(z, class_where)
-    return dot(weighted(y, class_weights, label_smoothing, class_where), costs(z)) + z_loss * log_normaliser(z) ** 2
+    return (
+        dot(weighted(y, class_weights, label_smoothing, class_where), costs(z))
+        + z_loss * log_normaliser(z) ** 2
+    )
 
 
 def _entropy_slope(z, y, class_weights=None, label_smoothing=0, z_loss=0, class_where=None):
@@ -149,7 +164,11 @@ def gaps(z):
 def _entropy_scale(z, y, **options):
     # Every difference of logits is rounded once: what that can change is the gradient times the gap.
     slope, value = _entropy_slope(z, y, **options), _entropy(z, y, **options)
-    return value + dot([abs(g) for g in slope], gaps(there(z, options.get("class_where")))) + _normaliser_scale(z, **options)
+    return (
+        value
+        + dot([abs(g) for g in slope], gaps(there(z, options.get("class_where"))))
+        + _normaliser_scale(z, **options)
+    )
 
 
 def _normaliser_scale(z, z_loss=0, class_where=None, **_):
@@ -239,7 +258,10 @@ def _focal_slope_scale(z, y, gamma=2, class_weights=None):
 
 def _focal_in_gamma(z, y, gamma=2, class_weights=None):
     t = weighted(y, class_weights, 0, None)
-    terms = [(1 - p) ** gamma * cost * mp.log(1 - p) if p != 1 else 0 for p, cost in zip(softmax(z), costs(z), strict=True)]
+    terms = [
+        (1 - p) ** gamma * cost * mp.log(1 - p) if p != 1 else 0
+        for p, cost in zip(softmax(z), costs(z), strict=True)
+    ]
     return dot(t, terms)
 
 
@@ -276,7 +298,9 @@ BAD_SHARES = {
 }
 
 
-def case(name, formulas, labels, options=None, *, kind=classified, excluded=False, hard=None, **fields) -> Case:
+def case(
+    name, formulas, labels, options=None, *, kind=classified, excluded=False, hard=None, **fields
+) -> Case:
     of_ids = "ids" in name
     value, gradient, scale, gradient_scale = formulas
     extra = {"excluded": True} if excluded else {}
@@ -290,8 +314,13 @@ def case(name, formulas, labels, options=None, *, kind=classified, excluded=Fals
         calm=kind(labels, options, calm=True),
         counted=lambda z, y, ignore_index=None, **_: ignore_index is None or y != ignore_index,
         item_ndim=1,
+        with_options=options is not None,
         violations=BAD_IDS if of_ids else BAD_SHARES,
-        hard={**(hard or {}), **(IDS_HARD if of_ids and kind is classified else {}), **({} if of_ids else SHARES_HARD)},
+        hard={
+            **(hard or {}),
+            **(IDS_HARD if of_ids and kind is classified else {}),
+            **({} if of_ids else SHARES_HARD),
+        },
         **fields,
     )
 
@@ -299,7 +328,8 @@ def case(name, formulas, labels, options=None, *, kind=classified, excluded=Fals
 def gradients(**formulas):
     """Each derivative by an option, nothing in a row to ignore."""
     return {
-        name: ignoring(formula, NOTHING if name == "class_weights" else 0) for name, formula in formulas.items()
+        name: ignoring(formula, NOTHING if name == "class_weights" else 0)
+        for name, formula in formulas.items()
     }
 
 
@@ -314,7 +344,13 @@ IGNORED_ROW = {"ignored row": lambda data, options: bool(np.any(data[1] == optio
 
 CASES = (
     case("categorical.cross_entropy/ids", ENTROPY, ids(), excluded=True, hard=LOGITS_HARD | EXCLUDED),
-    case("categorical.cross_entropy/distributions", ENTROPY, distributions(), excluded=True, hard=LOGITS_HARD | EXCLUDED),
+    case(
+        "categorical.cross_entropy/distributions",
+        ENTROPY,
+        distributions(),
+        excluded=True,
+        hard=LOGITS_HARD | EXCLUDED,
+    ),
     case(
         "categorical.cross_entropy/ids smoothed",
         ENTROPY,
@@ -366,7 +402,9 @@ CASES = (
         option_gradients=gradients(class_weights=_nll_in_weights),
     ),
     case("categorical.focal/ids", FOCAL, ids(), excluded=True, hard=LOGITS_HARD | EXCLUDED),
-    case("categorical.focal/distributions", FOCAL, distributions(), excluded=True, hard=LOGITS_HARD | EXCLUDED),
+    case(
+        "categorical.focal/distributions", FOCAL, distributions(), excluded=True, hard=LOGITS_HARD | EXCLUDED
+    ),
     case(
         "categorical.focal/ids with options",
         FOCAL,
@@ -407,7 +445,17 @@ EVIDENCE = {
     "categorical.cross_entropy": Evidence(
         attained={
             "lipschitz": row([0.0, 40.0, *TWO], 0),
-            "smooth": (row([1e-3, 0.0, *TWO, ][:CLASSES], 0), row([0.0, 1e-3, *TWO], 0)),
+            "smooth": (
+                row(
+                    [
+                        1e-3,
+                        0.0,
+                        *TWO,
+                    ][:CLASSES],
+                    0,
+                ),
+                row([0.0, 1e-3, *TWO], 0),
+            ),
         },
         refuted_by={"zero_at_target": row(FLAT, UNIFORM), "bounded": row([0.0, 1e6, *TWO], 0)},
     ),
@@ -420,6 +468,10 @@ EVIDENCE = {
         },
     ),
     "categorical.focal": Evidence(
+        attained={
+            "lipschitz": row([0.0, 2.79, *TWO], 0),
+            "smooth": (row([-0.30, 0.30, *TWO], 0), row([-0.305, 0.305, *TWO], 0)),
+        },
         refuted_by={
             "zero_at_target": row(FLAT, UNIFORM),
             "convex": (row(FLAT, 0), row([20.0, 0.0, 0.0, 0.0, 0.0], 0)),

@@ -42,6 +42,7 @@ def with_quantile(kind: str, strategy: st.SearchStrategy) -> Case:
         draws=residual_draws(options),
         calm=calm_draws(options=options),
         row_options=("quantile",),
+        with_options=True,
         hard={**HARD, "quantile at its end": lambda _, options: bool(np.any(options["quantile"] == 1))},
     )
 
@@ -59,6 +60,7 @@ CASES = (
         draws=columns(calm=False),
         calm=columns(calm=True),
         row_options=("quantile",),
+        with_options=True,
         hard={"prediction on target": lambda data, _: bool(np.any(data[0] == data[1]))},
     ),
 )

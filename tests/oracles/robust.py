@@ -42,9 +42,7 @@ def charbonnier_in_delta(p, t, delta):
 POSITIVE = number(1.0, 0.5, low=0.01, high=8.0)
 
 CASES: tuple[Case, ...] = (
-    residual_case(
-        "robust.huber", value=huber, gradient=huber_slope, kinks=lambda p, t: abs(abs(p - t) - 1)
-    ),
+    residual_case("robust.huber", value=huber, gradient=huber_slope, kinks=lambda p, t: abs(abs(p - t) - 1)),
     case_with(
         "robust.huber",
         "delta",
@@ -80,8 +78,6 @@ CASES: tuple[Case, ...] = (
 _FAR = {"bounded": rows(1e6, 0.0)}
 _BENT = (rows(1e-3, 0.0), rows(-1e-3, 0.0))
 EVIDENCE = {
-    name: Evidence(
-        attained={"lipschitz": rows(20.0, 0.0), "smooth": _BENT}, refuted_by=_FAR, sample=SAMPLE
-    )
+    name: Evidence(attained={"lipschitz": rows(20.0, 0.0), "smooth": _BENT}, refuted_by=_FAR, sample=SAMPLE)
     for name in ("robust.huber", "robust.smooth_l1", "robust.pseudo_huber")
 }

@@ -1,0 +1,132 @@
+"""The suite is tested: every mutant of every loss is caught by the checks that judge the loss."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxloss as jl
+import support
+from oracles import CASES, ROWS
+
+CASE_OF = {case.loss: case for case in CASES}
+EACH_LOSS = pytest.mark.parametrize("case", CASE_OF.values(), ids=lambda case: case.loss)
+
+
+def _of_value(change):
+    """A mutant whose values are changed."""
+
+    def mutate(loss):
+        return lambda *data, **options: change(loss(*data, **options))
+
+    return mutate
+
+
+def stopped(loss):
+    """A mutant that no gradient passes."""
+
+    def mutant(first, *rest, **options):
+        return loss(lax.stop_gradient(first), *rest, **options)
+
+    return mutant
+
+
+def flipped_on_a_branch(loss):
+    """A mutant with a wrong sign in the gradient where the prediction is below the other rows'."""
+
+    def mutant(first, *rest, **options):
+        low = first < jnp.median(first)
+        turned = jnp.where(low, 2 * lax.stop_gradient(first) - first, first)
+        return loss(turned, *rest, **options)
+
+    return mutant
+
+
+MUTANTS = {
+    "negated": _of_value(lambda losses: -losses),
+    "larger by a millionth": _of_value(lambda losses: losses * (1 + 1e-6)),
+    "shifted by a millionth": _of_value(lambda losses: losses + 1e-6),
+    "halved": _of_value(lambda losses: 0.5 * losses),
+    "gradient stopped": stopped,
+    "gradient's sign flipped on a branch": flipped_on_a_branch,
+}
+
+
+def verdicts(loss, case):
+    """What the checks of value and gradient say of a loss: the errors they raise."""
+    found = []
+    for data, options in support.examples(case, 2, calm=True):
+        for check in (support.check_value, support.check_gradient):
+            try:
+                check(loss, case, data, options)
+            except AssertionError as error:
+                found.append(error)
+    return found
+
+
+@EACH_LOSS
+def test_the_loss_itself_passes(case):
+    assert not verdicts(support.loss_of(case), case)
+
+
+@EACH_LOSS
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(case, name):
+    assert verdicts(MUTANTS[name](support.loss_of(case)), case)
+
+
+def mean_without_where(loss):
+    """A reduction that forgets its mask."""
+
+    def reduced(*data, where=None, **options):
+        del where
+        return jl.mean(loss)(*data, **options)
+
+    return reduced
+
+
+def mean_that_zeroes_losses(loss):
+    """A reduction that masks the loss alone: 0·NaN is NaN in the gradient."""
+
+    def reduced(*data, where, weights, **options):
+        kept = jnp.broadcast_to(where, weights.shape)
+        losses = jnp.where(kept, loss(*data, **options), 0)
+        weights = jnp.where(kept, weights, 0)
+        return jnp.sum(jnp.where(kept, losses * weights, 0)) / jnp.sum(weights)
+
+    return reduced
+
+
+def mean_over_all_rows(loss):
+    """A reduction that divides by the removed rows too."""
+
+    def reduced(*data, where, weights, **options):
+        return jl.sum(loss)(*data, where=where, weights=weights, **options) / weights.shape[0]
+
+    return reduced
+
+
+REDUCTIONS = {"mask dropped": mean_without_where, "divided by all rows": mean_over_all_rows}
+
+
+def judge_reduction(reduction, case):
+    data, options = support.examples(case, 1, calm=True)[0]
+    # The id that a row is ignored for would be a second mask.
+    options.pop("ignore_index", None)
+    weights = 1 + np.arange(ROWS) / 8
+    support.check_masked(
+        support.loss_of(case), case, data, options, [1, 4, 6], np.nan, weights, reduction=reduction
+    )
+
+
+@EACH_LOSS
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_a_mutant_of_the_mean_is_caught(case, name):
+    with pytest.raises(AssertionError):
+        judge_reduction(REDUCTIONS[name], case)
+
+
+def test_a_mask_over_the_loss_alone_is_caught():
+    case = CASE_OF["robust.pseudo_huber"]
+    with pytest.raises(AssertionError):
+        judge_reduction(mean_that_zeroes_losses, case)
