@@ -169,9 +169,9 @@ def _with_items(who: str, name: str, array: Array, items: str) -> None:
 
 
 def poison(who: str, name: str, array: Array, valid: Array, wanted: object) -> Array:
-    """`array`, NaN where not `valid`; under `jl.checked` an error that names the first such value."""
+    """`array`, NaN with NaN derivative where not `valid`; under `jl.checked` an error names the first."""
     _report(who, name, array, valid, wanted)
-    return jnp.where(valid, array, jnp.nan)
+    return array * jnp.where(valid, jnp.ones((), array.dtype), jnp.nan)
 
 
 # Whether a loss is being traced under `jl.checked`. Outside it no check is left in the program: a
@@ -297,22 +297,27 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
         raise ValueError(msg)
 
 
+_A_DISTRIBUTION = "distributions: non-negative, each row summing to 1"
+
+
 def _distribution(who: str, name: str, array: Array) -> Array:
-    """`array`, NaN in rows that are negative somewhere or do not sum to 1."""
-    valid = (jnp.abs(jnp.sum(array, axis=-1, keepdims=True) - 1) <= _SUM_SLACK) & (array >= 0)
-    return poison(who, name, array, valid, "distributions: non-negative, each row summing to 1")
+    """`array`, NaN in whole rows that are negative somewhere or do not sum to 1."""
+    return poison(who, name, array, _are_distributions(array), _A_DISTRIBUTION)
+
+
+def _are_distributions(shares: Array) -> Array:
+    """Whether each entry stands in a row that is a distribution."""
+    sums_to_one = jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK
+    valid = sums_to_one & jnp.all(shares >= 0, axis=-1, keepdims=True)
+    return jnp.broadcast_to(valid, shares.shape)
 
 
 def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two distributions `[*rows, K]`, the first one's logarithms where `logarithms` says so."""
     first, second = arrays
     predictions, targets = vectors(who, **arrays)
-    logs = predictions if logarithms else None
-    shares = predictions if logs is None else jnp.exp(logs)
-    valid = (jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK) & (shares >= 0)
-    wanted = (
-        "log-probabilities whose exponentials sum to 1"
-        if logarithms
-        else "distributions: non-negative, each row summing to 1"
-    )
-    return poison(who, first, predictions, valid, wanted), _distribution(who, second, targets)
+    targets = _distribution(who, second, targets)
+    if not logarithms:
+        return _distribution(who, first, predictions), targets
+    valid, wanted = _are_distributions(jnp.exp(predictions)), "log-probabilities whose exponentials sum to 1"
+    return poison(who, first, predictions, valid, wanted), targets

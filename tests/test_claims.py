@@ -30,7 +30,7 @@ def not_claiming(claim: str):
 
 
 def _makes(claims: Claims, claim: str) -> bool:
-    return getattr(claims, claim) not in (False, None)
+    return not any(getattr(claims, claim) is absent for absent in (False, None))
 
 
 def claims_of(case: Case) -> Claims:

@@ -1,5 +1,6 @@
 """Losses of a score against one of two labels: {0, 1} (or a probability), or −1 and +1 for a margin."""
 
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Real
@@ -54,12 +55,13 @@ def cross_entropy(
 
     """
     logits, labels = paired("binary.cross_entropy", logits=logits, labels=labels)
-    if not is_off(label_smoothing):
-        labels = labels + label_smoothing * (0.5 - labels)
-    if pos_weight is None:
+    if is_off(label_smoothing) and pos_weight is None:
         return numerics.bernoulli_nll(logits, labels)
-    successes = pos_weight * labels * numerics.softplus(-logits)
-    return successes + (1 - labels) * numerics.softplus(logits)
+    # Each smoothed from its own side: 1 − successes has lost the digits of a small α.
+    successes = labels - label_smoothing * (labels - 0.5)
+    failures = (1 - labels) - label_smoothing * (0.5 - labels)
+    weight = 1.0 if pos_weight is None else pos_weight
+    return weight * successes * numerics.softplus(-logits) + failures * numerics.softplus(logits)
 
 
 @loss(
@@ -139,7 +141,9 @@ def focal(
 
     """
     logits, labels = paired("binary.focal", logits=logits, labels=labels)
-    other = (1 - labels) * numerics.sigmoid(logits) + labels * numerics.sigmoid(-logits)
+    # Beyond ±800 σ is 0 or 1 in every dtype: its zero derivative must not meet an overflowing h.
+    bounded = jnp.clip(logits, -800, 800)
+    other = (1 - labels) * numerics.sigmoid(bounded) + labels * numerics.sigmoid(-bounded)
     entropy = numerics.bernoulli_nll(logits, labels)
     faded = numerics.power(other, gamma) * entropy
     return faded if alpha is None else faded * (alpha * labels + (1 - alpha) * (1 - labels))

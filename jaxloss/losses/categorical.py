@@ -96,10 +96,13 @@ def cross_entropy(
     present = each_class(who, "class_where", class_where, logits)
     if present is not None:
         logits = jnp.where(present, logits, -jnp.inf)
-    if has_ids(logits, labels):
+    if not has_ids(logits, labels):
+        losses = _of_distributions(logits, labels, weights, label_smoothing, present)
+    elif weights is None or is_off(label_smoothing):
         losses = _of_ids(logits, labels, weights, label_smoothing, present)
     else:
-        losses = _of_distributions(logits, labels, weights, label_smoothing, present)
+        shares = numerics.one_hot(labels, logits)
+        losses = _of_distributions(logits, shares, weights, label_smoothing, present)
     if not is_off(z_loss):
         losses = losses + z_loss * jnp.square(numerics.logsumexp(logits))
     return losses if ignored is None else jnp.where(ignored, 0, losses)
@@ -112,16 +115,25 @@ def _of_ids(
     smoothing: float | Array,
     present: Array | None,
 ) -> Array:
-    """Σ_c w_c t_c (−log p_c), where −log p_c = −log p_y + z_y − z_c and t is one-hot, smoothed."""
+    """−w_y log p_y, or smoothed: −log p_c = −log p_y + z_y − z_c, and the mean of the differences counts α.
+
+    Weighted differences would cancel where the label counts less than a class that leads: weights and
+    smoothing together go by `_of_distributions`.
+    """
     surprise = numerics.surprise(logits, ids)
-    weight = 1.0 if weights is None else numerics.pick(weights, ids)
+    if weights is not None:
+        return numerics.pick(weights, ids) * surprise
     if is_off(smoothing):
-        return weight * surprise
+        return surprise
     lead = numerics.pick(logits, ids)[..., None] - logits
-    weighted = lead if weights is None else weights * lead
-    mean_weight = 1.0 if weights is None else jnp.mean(weights, axis=-1, where=present)
-    blurred = mean_weight * surprise + jnp.mean(weighted, axis=-1, where=present)
-    return (1 - smoothing) * weight * surprise + smoothing * blurred
+    # Divided before they are summed: K leads of the largest float have no sum.
+    return surprise + jnp.sum(lead * (smoothing * _uniform(logits, present)), axis=-1, where=present)
+
+
+def _uniform(logits: Array, present: Array | None) -> Array:
+    """The share of each class when all that are there have one."""
+    there = jnp.ones_like(logits) if present is None else present.astype(logits.dtype)
+    return there / jnp.sum(there, axis=-1, keepdims=True)
 
 
 def _of_distributions(
@@ -135,9 +147,7 @@ def _of_distributions(
     pivot = numerics.class_pivot(logits)
     surprise = numerics.log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
     if not is_off(smoothing):
-        classes = logits.shape[-1] if present is None else jnp.sum(present, axis=-1, keepdims=True)
-        uniform = 1 / classes if present is None else present / classes
-        targets = (1 - smoothing) * targets + smoothing * uniform
+        targets = (1 - smoothing) * targets + smoothing * _uniform(logits, present)
     if weights is not None:
         targets = weights * targets
     return jnp.sum(numerics.multiply(targets, surprise), axis=-1)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Real
 
 from jaxloss._contracts import ABOVE_MINUS_ONE, NON_NEGATIVE, POSITIVE, REAL, paired, vectors
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import log1p_difference, relu, safe_norm, unit
+from jaxloss.numerics import absolute, log1p_difference, relative_distance, relu, safe_norm, unit
 from jaxloss.numerics import log_cosh as log_cosh_of
 
 _REALS = {"predictions": REAL, "targets": REAL}
@@ -105,7 +105,7 @@ def absolute_error(
     Args and errors as for `squared_error`; the loss is in the targets' unit.
     """
     predictions, targets = paired("regression.absolute_error", predictions=predictions, targets=targets)
-    return jnp.abs(predictions - targets)
+    return absolute(predictions - targets)
 
 
 @loss(
@@ -176,7 +176,7 @@ def absolute_percentage_error(
     predictions, targets = paired(
         "regression.absolute_percentage_error", predictions=predictions, targets=targets
     )
-    return jnp.abs(predictions - targets) / jnp.maximum(jnp.abs(targets), epsilon)
+    return absolute(predictions - targets) / jnp.maximum(jnp.abs(targets), epsilon)
 
 
 @loss(
@@ -200,10 +200,7 @@ def symmetric_absolute_percentage_error(
     predictions, targets = paired(
         "regression.symmetric_absolute_percentage_error", predictions=predictions, targets=targets
     )
-    # Halves, so that neither the residual nor the sum of two large magnitudes overflows.
-    distance = jnp.abs(0.5 * predictions - 0.5 * targets)
-    size = 0.5 * jnp.abs(predictions) + 0.5 * jnp.abs(targets)
-    return 2 * distance / jnp.where(size == 0, 1, size)
+    return relative_distance(predictions, targets)
 
 
 @loss(

@@ -1,5 +1,6 @@
 """Losses of the residual r = predictions − targets that grow more slowly than its square."""
 
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -86,7 +87,9 @@ def smooth_l1(
 
     """
     predictions, targets = paired("robust.smooth_l1", predictions=predictions, targets=targets)
-    return clipped_square(predictions - targets, beta) / beta
+    residual = predictions - targets
+    clipped = jnp.clip(residual, -beta, beta)
+    return clipped / beta * (residual - 0.5 * clipped)  # huber(...) / beta, without its overflow
 
 
 @loss(

@@ -150,7 +150,7 @@ def margin_case(name: str, **fields) -> Case:
 
 
 WEIGHT = number(0.0, 1.0, low=0.0, high=5.0)
-SMOOTHING = number(0.0, 0.1, low=0.0, high=0.9)
+SMOOTHING = number(0.0, 0.1, low=0.01, high=0.9)
 ENTROPY = {"value": entropy, "gradient": entropy_slope, "gradient_scale": entropy_slope_scale}
 IN_OPTIONS = {
     "pos_weight": lambda z, y, pos_weight, label_smoothing: smoothed(y, label_smoothing) * softplus(-z),
@@ -250,7 +250,7 @@ EVIDENCE = {
         attained={"lipschitz": rows(2.79, 0.0), "smooth": (rows(0.60, 0.0), rows(0.61, 0.0))},
         refuted_by={
             "zero_at_target": rows(0.0, 0.5),
-            "convex": (rows(0.0, 1.0), rows(20.0, 1.0)),
+            "convex": (rows(3.0, 0.0), rows(8.0, 0.0)),
             "bounded": rows(1e6, 0.0),
             "shift_invariant": _SHIFTED,
         },

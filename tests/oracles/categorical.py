@@ -474,7 +474,7 @@ EVIDENCE = {
         },
         refuted_by={
             "zero_at_target": row(FLAT, UNIFORM),
-            "convex": (row(FLAT, 0), row([20.0, 0.0, 0.0, 0.0, 0.0], 0)),
+            "convex": (row([0.0, 3.0, *TWO], 0), row([0.0, 8.0, *TWO], 0)),
             "bounded": row([0.0, 1e6, *TWO], 0),
         },
         sample=SAMPLE,
