@@ -225,13 +225,13 @@ def margins(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
 
 
 def classified(
-    who: str, ignore_index: int | Array | None = None, **arrays: ArrayLike
+    who: str, ignore_index: int | Array | None, shared: tuple[Any, ...], **arrays: ArrayLike
 ) -> tuple[Array, Array, Array | None]:
     """Logits `[*rows, K]`, with class ids `[*rows]` (integer) or distributions `[*rows, K]` (floating).
 
     Ids come back as they are, out of range or not; distributions in the logits' dtype, NaN where a
-    row is none. Third come the rows to ignore, whose logits no derivative reaches; None
-    without `ignore_index`.
+    row is none. Third come the rows to ignore, None without `ignore_index`: no derivative
+    reaches their logits, nor, through them, the hyperparameters that the rows share.
     """
     (first, a), (second, b) = arrays.items()
     (logits,), labels = _real(who, **{first: a}), _number(who, second, b)
@@ -247,7 +247,10 @@ def classified(
     logits, ignored = logits.astype(compute_dtype(logits)), None
     if ignore_index is not None:
         ignored = labels == ignore_index
-        labels, logits = jnp.where(ignored, 0, labels), numerics.cut(logits, ~ignored[..., None])
+        labels, absent = jnp.where(ignored, 0, labels), ignored[..., None]
+        # Only what rows share needs other logits there: a select stores them all on some backends.
+        traced = any(isinstance(option, Array) for option in shared)
+        logits = jnp.where(absent, 0, logits) if traced else numerics.cut(logits, ~absent)
     classes = logits.shape[-1]
     _report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
     return logits, labels, ignored

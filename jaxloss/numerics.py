@@ -222,10 +222,11 @@ divide.defjvp(_divide_jvp, symbolic_zeros=True)
 
 @jax.custom_jvp
 def relative_distance(x: Array, y: Array) -> Array:
-    """2|x − y| / (|x| + |y|), to 4 ULPs, 0 at 0/0; ∂/∂x = 4|y| sign(x − y) / (|x| + |y|)² for one sign, else 0.
+    """2|x − y| / (|x| + |y|), to 4 ULPs, 0 at 0/0.
 
-    Autodiff finds that slope as a difference of two terms, of which no digit is left where |x| ≫ |y|. At
-    a kink (x = y, x = 0) it is the mean of the slopes on either side.
+    ∂/∂x = 4|y| sign(x − y) / (|x| + |y|)² where x and y have one sign, else 0. Autodiff finds that
+    slope as a difference of two terms, of which no digit is left where |x| ≫ |y|. At a kink (x = y,
+    x = 0) it is the mean of the slopes on either side.
     """
     # Halves, so that neither the difference nor the sum of two large magnitudes overflows.
     return 2 * divide(absolute(0.5 * x - 0.5 * y), _mean_size(x, y))

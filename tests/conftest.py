@@ -9,7 +9,7 @@ os.environ["XLA_FLAGS"] = (
 import jax
 from hypothesis import HealthCheck, settings
 
-jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - jax's own signature
+jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import support
 from hypothesis import given
 from hypothesis import strategies as st
-
-import support
-from jaxloss._loss import CARDS, Claims
 from oracles import CASES, EVIDENCE, ROWS, Case, Data
+
+from jaxloss._loss import CARDS, Claims
 
 PLAIN = {name: [case for case in CASES if case.loss == name and case.plain] for name in CARDS}
 DISTRIBUTIONS = {"log_predictions", "log_probabilities"}

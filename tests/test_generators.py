@@ -3,7 +3,6 @@
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, find, settings
-
 from oracles import CASES
 
 REACH = settings(

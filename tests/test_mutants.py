@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
 from jax import lax
+from oracles import CASES, ROWS
 
 import jaxloss as jl
-import support
-from oracles import CASES, ROWS
 
 CASE_OF = {case.loss: case for case in CASES}
 EACH_LOSS = pytest.mark.parametrize("case", CASE_OF.values(), ids=lambda case: case.loss)

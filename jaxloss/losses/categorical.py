@@ -91,7 +91,9 @@ def cross_entropy(
 
     """
     who = "categorical.cross_entropy"
-    logits, labels, ignored = classified(who, ignore_index, logits=logits, labels=labels)
+    logits, labels, ignored = classified(
+        who, ignore_index, (label_smoothing, class_weights, z_loss), logits=logits, labels=labels
+    )
     weights = each_class(who, "class_weights", class_weights, logits)
     present = each_class(who, "class_where", class_where, logits)
     if present is not None:
@@ -190,7 +192,7 @@ def nll(
 
     """
     scores, labels, ignored = classified(
-        "categorical.nll", ignore_index, log_probabilities=log_probabilities, labels=labels
+        "categorical.nll", ignore_index, (class_weights,), log_probabilities=log_probabilities, labels=labels
     )
     weights = each_class("categorical.nll", "class_weights", class_weights, scores)
     if has_ids(scores, labels):
@@ -247,7 +249,9 @@ def focal(
         ValueError: shapes that do not fit; a concrete option out of range.
 
     """
-    logits, labels, ignored = classified("categorical.focal", ignore_index, logits=logits, labels=labels)
+    logits, labels, ignored = classified(
+        "categorical.focal", ignore_index, (gamma, class_weights), logits=logits, labels=labels
+    )
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)

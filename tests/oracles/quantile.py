@@ -8,12 +8,14 @@ from mpmath import mpf
 from oracles._case import ROWS, Case, Evidence, each, floats, number, one_each, sign
 from oracles.regression import HARD, at_zero, calm_draws, residual_case, residual_draws, rows
 
+HALF = mpf(1) / 2
 
-def pinball(p, t, quantile=mpf(1) / 2):
+
+def pinball(p, t, quantile=HALF):
     return quantile * (t - p) if t > p else (1 - quantile) * (p - t)
 
 
-def slope(p, t, quantile=mpf(1) / 2):
+def slope(p, t, quantile=HALF):
     return {-1: -quantile, 0: mpf(0), 1: 1 - quantile}[sign(p - t)]
 
 
