@@ -422,7 +422,7 @@ def check_sharded(loss, case, data, options) -> None:
     value, gradient = run(spread, options)
     expected_value, expected_gradient = run(data, options)
     close(value, expected_value, np.abs(case.value_scale(data, options)).max(), 1e-13)
-    close(gradient, expected_gradient, np.abs(expected_gradient), 1e-12)
+    close(gradient, expected_gradient, case.slope_scale(data, options), 1e-13)
 
 
 ULP = float(np.finfo(np.float32).eps)
@@ -451,6 +451,9 @@ def check_float32(loss, case, data, options) -> None:
     )
 
 
+HALF_BFLOAT16_ULP = 2.0**-8
+
+
 def check_bfloat16(loss, case, data, options) -> None:
     """Computed in float32 from the upcast input; the gradient rounded to bfloat16 once."""
     half = (jnp.asarray(data[0]).astype(jnp.bfloat16), *cast(data[1:], np.float32))
@@ -458,14 +461,13 @@ def check_bfloat16(loss, case, data, options) -> None:
     narrow_options = cast(options, np.float32)
     found, expected = rows(loss)(half, narrow_options), rows(loss)(wide, narrow_options)
     assert found.dtype == jnp.float32
-    same(found, expected)
+    # To two ULPs: the compiler may round a product and a sum once in one program, twice in the other.
+    scale = case.value_scale(wide, narrow_options)
+    close(found, expected, scale, 2 * ULP, dtype=np.float32, square=case.quadratic)
     gradient, reference = slope(loss)(half, narrow_options), np.asarray(slope(loss)(wide, narrow_options))
     assert gradient.dtype == jnp.bfloat16
-    once = np.asarray(jnp.asarray(reference).astype(jnp.bfloat16).astype(jnp.float32))
-    same(gradient.astype(jnp.float32), once)
-
-
-CHECKS = (check_value, check_gradient, check_option_gradients)
+    scale = HALF_BFLOAT16_ULP * np.abs(reference) + 4 * ULP * case.slope_scale(wide, narrow_options)
+    close(gradient.astype(jnp.float32), reference, scale, 1.0, dtype=np.float32)
 
 
 def rng_weights(seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ IGNORED = 3
 
 def distributions(awkward: bool = True) -> st.SearchStrategy[np.ndarray]:
     """One distribution a row: soft, one-hot, uniform, with zeros."""
-    parts = st.sampled_from([0.0, 0.0, 1.0, 1e-6]) | floats(0.01, 1) if awkward else floats(0.05, 1)
+    parts = st.sampled_from([0.0, 0.0, 1.0, 1e-6]) | floats(0.01, 1) if awkward else floats(0.2, 1)
     return one_each(parts, CLASSES).map(_normalised)
 
 

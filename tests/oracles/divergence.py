@@ -43,7 +43,6 @@ CASES = (
         # log p next to p = 1 is as exact as p: the sum's largest term sets the scale.
         draws=pairs(),
         calm=pairs(calm=True),
-        kinks=lambda p, t: min(p),  # none, but log p bends the more the nearer p is to 0
         item_ndim=1,
         hard={**HARD, "zero probability": any_row(lambda p, t: np.any(p == 0, axis=-1))},
         violations={"predictions": (0, TWICE), **BAD_TARGETS},
