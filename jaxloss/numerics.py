@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
+from jax.experimental.xla_metadata import set_xla_metadata
 
 # Below this many elements a second pass over the data is cheaper than deciding whether to make it.
 _SMALL = 1 << 20
@@ -27,6 +28,38 @@ def _term(factor: Callable[[], Array], tangent: Any) -> Array | float:
     A zero tangent is not multiplied: ∞·0 would put a NaN into forward mode.
     """
     return 0.0 if isinstance(tangent, SymbolicZero) else factor() * tangent
+
+
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose value and whose derivative share no array when compiled for a CPU.
+
+    XLA's CPU compiler stores what both read (a residual, even a broadcast constant) as an array of its
+    own, and a reduction then runs over stored arrays: ten times the time of reading the data twice.
+    A call that it may not inline is a program of its own, in which nothing is shared.
+    """
+
+    def alone(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(function)(*args)
+
+    @jax.custom_jvp
+    def call(*args: Any) -> Any:
+        return lax.platform_dependent(*args, cpu=alone, default=function)
+
+    def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        leaves, tree = jax.tree.flatten(primals)
+        moves = jax.tree.leaves(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+        moving = [i for i, move in enumerate(moves) if not isinstance(move, SymbolicZero)]
+
+        def of_moving(*values: Any) -> Any:
+            changed = dict(zip(moving, values, strict=True))
+            return function(*tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+        _, tangent = jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
+        return call(*primals), tangent
+
+    call.defjvp(rule, symbolic_zeros=True)
+    return call
 
 
 # --- one real argument -----------------------------------------------------------------------
@@ -50,13 +83,14 @@ def relu(x: Array) -> Array:
 
     `jnp.maximum` would split the derivative at a tie and answer ½ there.
     """
-    return jnp.maximum(x, 0)
+    # Over some 4096 elements XLA's CPU sums take max(NaN, 0) for 0; sign keeps the NaN.
+    return jnp.maximum(x, 0) + 0 * jnp.sign(x)
 
 
 @relu.defjvp
 def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
-    return relu(x), (x > 0).astype(x.dtype) * dx
+    return relu(x), jnp.where(x <= 0, 0, jnp.where(x > 0, 1, x)) * dx
 
 
 @jax.custom_jvp
@@ -121,16 +155,23 @@ def _log1mexp_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return log1mexp(x), jnp.exp(x) / jnp.expm1(x) * dx
 
 
+def _hypot1(x: Array) -> Array:
+    """√(1 + x²), without overflow, in operations that fuse into a reduction (jnp.hypot's masks do not)."""
+    distance = jnp.abs(x)
+    larger = jnp.maximum(distance, 1)
+    return larger * jnp.sqrt(1 + jnp.square(jnp.minimum(distance, 1) / larger))
+
+
 @jax.custom_jvp
 def smooth_abs(x: Array) -> Array:
     """√(1 + x²) − 1, to 4 ULPs from the smallest x (where it is ½x²); derivative x / √(1 + x²)."""
-    return x * (x / (1 + jnp.hypot(1, x)))
+    return x * (x / (1 + _hypot1(x)))
 
 
 @smooth_abs.defjvp
 def _smooth_abs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
-    return smooth_abs(x), x / jnp.hypot(1, x) * dx
+    return smooth_abs(x), x / _hypot1(x) * dx
 
 
 @jax.custom_jvp
@@ -356,7 +397,7 @@ def cut(x: Array, kept: Array) -> Array:
 
 def _cut_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (x, kept), (dx, _) = primals, tangents
-    return x, jnp.where(kept, dx, 0)
+    return cut(x, kept), jnp.where(kept, dx, 0)
 
 
 cut.defjvp(_cut_jvp, symbolic_zeros=True)
@@ -448,13 +489,14 @@ def surprise(logits: Array, ids: Array) -> Array:
     be zero from a lead of 17 on in float32. NaN, with NaN derivative, for an id that names no class.
     """
     pivot = class_pivot(logits)
-    return log_normaliser(logits, pivot) + (pivot - pick(logits, ids))
+    lead = pick(logits, ids) - pivot
+    return log_normaliser(logits, pivot, lead >= 0) - lead
 
 
 def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (logits, ids), (dlogits, _) = primals, tangents
     value, pivot = surprise(logits, ids), class_pivot(logits)
-    normaliser = jnp.where(jnp.isnan(value), value, log_normaliser(logits, pivot))
+    normaliser = jnp.where(jnp.isnan(value), value, log_normaliser(logits, pivot, pick(logits, ids) >= pivot))
     shares = _shares(logits, pivot, normaliser)
     slopes = jnp.where(_names(ids, logits), jnp.expm1(-value)[..., None], shares)
     return value, jnp.sum(slopes * dlogits, axis=-1)
@@ -464,19 +506,20 @@ surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
-def log_normaliser(logits: Array, pivot: Array) -> Array:
+def log_normaliser(logits: Array, pivot: Array, closely: Array | bool = True) -> Array:
     """log Σ e^{z_j − pivot} for the pivot of `class_pivot`, to 4 ULPs also where one class has it all.
 
-    Derivative in the logits: the softmax. The pivot is a constant.
+    Derivative in the logits: the softmax. The pivot is a constant. Where not `closely`, to 1 ULP of 1:
+    enough beside a label that is not at the pivot, for where one class has it all that label is far.
     """
-    total, rest = _exponential_sums(logits, pivot)
-    return jnp.where((total > 0) & (total < 1.5), jnp.log1p(rest), jnp.log(total))
+    total, rest = _exponential_sums(logits, pivot, closely)
+    return jnp.where(closely & (total > 0) & (total < 1.5), jnp.log1p(rest), jnp.log(total))
 
 
 @log_normaliser.defjvp
-def _log_normaliser_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    (logits, pivot), (dlogits, _) = primals, tangents
-    value = log_normaliser(logits, pivot)
+def _log_normaliser_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    (logits, pivot, closely), (dlogits, _, _) = primals, tangents
+    value = log_normaliser(logits, pivot, closely)
     return value, jnp.sum(_shares(logits, pivot, value) * dlogits, axis=-1)
 
 
@@ -486,10 +529,11 @@ def _shares(logits: Array, pivot: Array, log_sum: Array) -> Array:
     Or of nothing but underflow: e^{x − (−∞)} would be NaN, or ∞ and NaN after it.
     """
     log_sum = jnp.where(log_sum == -jnp.inf, 0, log_sum)
-    return jnp.exp((logits - pivot[..., None]) - log_sum[..., None])
+    alone = lax.optimization_barrier(pivot)  # or z − pivot is stored, for the sum to read as well
+    return jnp.exp((logits - alone[..., None]) - log_sum[..., None])
 
 
-def _exponential_sums(logits: Array, pivot: Array) -> tuple[Array, Array]:
+def _exponential_sums(logits: Array, pivot: Array, closely: Array | bool) -> tuple[Array, Array]:
     """Σ e^{z_j − pivot}, and the same without the classes at the pivot, right where the first is < 1.5.
 
     The first is 1 + 1e−8 = 1 in float32 where one class leads by 18; its logarithm is in the second.
@@ -506,4 +550,4 @@ def _exponential_sums(logits: Array, pivot: Array) -> tuple[Array, Array]:
 
     if logits.size < _SMALL:
         return total, rest()
-    return total, lax.cond(jnp.any(total < 1.5), rest, lambda: jnp.zeros_like(total))
+    return total, lax.cond(jnp.any(closely & (total < 1.5)), rest, lambda: jnp.zeros_like(total))

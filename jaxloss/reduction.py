@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import compute_dtype
+from jaxloss._contracts import CHECKING, compute_dtype
 from jaxloss._loss import card_of, check_options, compiled
-from jaxloss.numerics import cut, divide
+from jaxloss.numerics import apart, cut, divide
 
 RowLoss = Callable[..., Array]
 
@@ -155,11 +155,30 @@ def _partial_mean(
     kept = _kept(who, loss, data, options, where)
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.
-        shares = card is None or any(map(_is_differentiable, options.values()))
+        # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
+        # a stand-in fuses better than the cut.
+        small = all(array.ndim <= kept.ndim for array in data)
+        shares = card is None or small or CHECKING.get() or any(map(_is_differentiable, options.values()))
         data, options = _stand_in(data, options, kept) if shares else (_cut_off(data, kept), options)
-    losses = loss(*data, **options)
-    _check_data(who, data, losses.shape)
-    return _weighted(who, losses.astype(compute_dtype(losses)), kept, weights)
+    static = {name: value for name, value in options.items() if not isinstance(value, Array)}
+    traced = {name: value for name, value in options.items() if name not in static}
+
+    def rows(data: tuple[Array, ...], traced: dict[str, Array]) -> Array:
+        losses = loss(*data, **static, **traced)
+        _check_data(who, data, losses.shape)
+        return losses.astype(compute_dtype(losses))
+
+    if (
+        card is not None
+        and kept is None
+        and weights is None
+        and all(array.ndim == data[0].ndim for array in data)
+    ):
+        # One number in, one loss out: cheaper to compute twice than to store in between.
+        size = jax.eval_shape(rows, data, traced).size
+        total = apart(lambda data, traced: jnp.sum(rows(data, traced)))(data, traced)
+        return PartialMean(total, jnp.asarray(size, total.dtype))
+    return _weighted(who, rows(data, traced), kept, weights)
 
 
 def _kept(
