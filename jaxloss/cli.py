@@ -190,7 +190,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _float64() -> AbstractContextManager[Any]:
     """JAX in float64 for a while: the table's own precision, whatever its units."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)  # noqa: FBT003 - JAX has it positional
+        return jax.enable_x64(True)
     from jax import experimental  # pragma: no cover - the older spelling
 
     return experimental.enable_x64()  # pragma: no cover # pyright: ignore[reportAttributeAccessIssue]

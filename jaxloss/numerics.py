@@ -410,7 +410,8 @@ cut.defjvp(_cut_jvp, symbolic_zeros=True)
 def safe_norm(x: Array) -> Array:
     """Euclidean norm over the last axis, to 4 ULPs, without overflow; derivative x/‖x‖, 0 at zero."""
     scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0)
-    scale = jnp.where(scale == 0, 1, scale)
+    # The reciprocal of the very largest floats is subnormal, and flushed to zero.
+    scale = jnp.where(scale == 0, 1, jnp.minimum(scale, jnp.finfo(x.dtype).max / 128))
     return jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1)) * scale[..., 0]
 
 
