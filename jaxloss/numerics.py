@@ -455,7 +455,7 @@ def pick(values: Array, ids: Array) -> Array:
     """values[..., id]: the entry each row's id names, NaN for an id that names none.
 
     A negative id names none: it does not count from the end. The derivative is a dense select, so
-    no gradient scatters.
+    no gradient scatters; it is NaN for an id that names none.
     """
     classes = values.shape[-1]
     named = jnp.where(ids < 0, classes, ids)[..., None]
@@ -464,8 +464,10 @@ def pick(values: Array, ids: Array) -> Array:
 
 def _pick_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (values, ids), (dvalues, _) = primals, tangents
-    tangent = jnp.sum(jnp.where(_names(ids, values), dvalues, 0), axis=-1)
-    return pick(values, ids), tangent
+    valid = (ids >= 0) & (ids < values.shape[-1])
+    elsewhere = jnp.where(valid, jnp.zeros((), values.dtype), jnp.nan)[..., None]
+    slopes = jnp.where(_names(ids, values), 1, elsewhere)
+    return pick(values, ids), jnp.sum(slopes * dvalues, axis=-1)
 
 
 pick.defjvp(_pick_jvp, symbolic_zeros=True)
