@@ -201,13 +201,18 @@ def multiply(x: Array, y: Array) -> Array:
 
     The product of a probability with a log-probability: a class nobody expects costs nothing.
     """
-    return x * jnp.where((x == 0) & jnp.isinf(y), 0, y)
+    return x * _beside(x, y)
+
+
+def _beside(x: Array, y: Array) -> Array:
+    """y, where 0·(±∞) is to be 0."""
+    return jnp.where((x == 0) & jnp.isinf(y), 0, y)
 
 
 @multiply.defjvp
 def _multiply_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Any, Any]:
     (x, y), (dx, dy) = primals, tangents
-    return multiply(x, y), x * dy + jnp.where((x == 0) & jnp.isinf(y), 0, y) * dx
+    return multiply(x, y), x * dy + _beside(x, y) * dx
 
 
 @jax.custom_jvp
@@ -269,8 +274,9 @@ def relative_distance(x: Array, y: Array) -> Array:
     slope as a difference of two terms, of which no digit is left where |x| ≫ |y|. At a kink (x = y,
     x = 0) it is the mean of the slopes on either side.
     """
-    # Halves, so that neither the difference nor the sum of two large magnitudes overflows.
-    return 2 * divide(absolute(0.5 * x - 0.5 * y), _mean_size(x, y))
+    # Halves, so that neither the difference nor the sum of two large magnitudes overflows; 0/0 is 0 over
+    # the smallest number, for a mask would not fuse into a sum.
+    return 2 * (jnp.abs(0.5 * x - 0.5 * y) / jnp.maximum(_mean_size(x, y), jnp.finfo(x.dtype).tiny))
 
 
 def _mean_size(x: Array, y: Array) -> Array:
@@ -314,11 +320,12 @@ power.defjvp(_power_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def log1p_difference(x: Array, y: Array) -> Array:
     """log(1 + x) − log(1 + y), to 8 ULPs also where x ≈ y; derivatives 1/(1 + x) and −1/(1 + y)."""
-    low, high = jnp.minimum(x, y), jnp.maximum(x, y)
-    # log((1 + high) / (1 + low)): no logarithm is taken of a number below 1, and none from another.
-    ratio = (high - low) / (1 + low)
-    apart = jnp.where(ratio == jnp.inf, jnp.log1p(high) - jnp.log1p(low), jnp.log1p(ratio))
-    return jnp.where(x < y, -apart, apart)
+    # log((1 + high) / (1 + low)): no logarithm is taken of a number below 1, and none from another. What
+    # the distance has beyond `far` it has as a factor, for the ratio not to overflow.
+    distance, low = jnp.abs(x - y), jnp.minimum(x, y)
+    far = jnp.finfo(x.dtype).max * (jnp.finfo(x.dtype).eps / 8) * jnp.maximum(1 + low, 1)
+    near = jnp.log1p(jnp.minimum(distance, far) / (1 + low))
+    return jnp.sign(x - y) * (near + jnp.log(jnp.maximum(distance / far, 1)))
 
 
 @log1p_difference.defjvp
@@ -409,9 +416,7 @@ cut.defjvp(_cut_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def safe_norm(x: Array) -> Array:
     """Euclidean norm over the last axis, to 4 ULPs, without overflow; derivative x/‖x‖, 0 at zero."""
-    scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0)
-    # The reciprocal of the very largest floats is subnormal, and flushed to zero.
-    scale = jnp.where(scale == 0, 1, jnp.minimum(scale, jnp.finfo(x.dtype).max / 128))
+    scale = _magnitude(x)
     return jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1)) * scale[..., 0]
 
 
@@ -421,8 +426,16 @@ def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     return safe_norm(x), jnp.sum(unit(x) * dx, axis=-1)
 
 
+def _magnitude(x: Array) -> Array:
+    """What a vector is divided by before its entries are squared, a constant under differentiation."""
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
+    # The reciprocal of the very largest floats is subnormal, and flushed to zero.
+    return jnp.where(largest == 0, 1, jnp.minimum(largest, jnp.finfo(x.dtype).max / 128))
+
+
 def unit(x: Array) -> Array:
     """x / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative."""
+    x = x / _magnitude(x)
     norm = safe_norm(x)[..., None]
     at_zero = norm == 0
     return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
@@ -506,6 +519,43 @@ def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tu
 
 
 surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
+
+
+def surprises(logits: Array) -> Array:
+    """−log softmax(z) of every class, never negative: a difference of two terms that have its sign."""
+    pivot = class_pivot(logits)
+    return log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+
+
+@jax.custom_jvp
+def expected_surprise(logits: Array, shares: Array) -> Array:
+    """Σ_c s_c (−log softmax(z)_c) for shares s ≥ 0, to 8 ULPs; a class without a share costs nothing.
+
+    ∂/∂z_j = p_j Σ_{c≠j} s_c − s_j (1 − p_j). Autodiff's p_j Σ s_c − s_j has no digit left where one class
+    has all of both. ∂/∂s_c = −log p_c.
+    """
+    return jnp.sum(multiply(shares, surprises(logits)), axis=-1)
+
+
+def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (logits, shares), (dlogits, dshares) = primals, tangents
+    each = surprises(logits)
+
+    def slopes() -> Array:
+        return jnp.exp(-each) * _sum_of_others(shares) + shares * jnp.expm1(-each)
+
+    from_logits, from_shares = _term(slopes, dlogits), _term(lambda: _beside(shares, each), dshares)
+    return expected_surprise(logits, shares), jnp.sum(from_logits + from_shares, axis=-1)
+
+
+expected_surprise.defjvp(_expected_surprise_jvp, symbolic_zeros=True)
+
+
+def _sum_of_others(shares: Array) -> Array:
+    """Σ_{c≠j} s_c for each j: only beside the largest share does the sum less s_j lose digits."""
+    largest = _names(jnp.argmax(shares, axis=-1), shares)
+    rest = jnp.sum(jnp.where(largest, 0, shares), axis=-1, keepdims=True)
+    return jnp.where(largest, rest, jnp.sum(shares, axis=-1, keepdims=True) - shares)
 
 
 @jax.custom_jvp

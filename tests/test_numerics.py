@@ -515,6 +515,39 @@ surprise = jax.jit(numerics.surprise)
 surprise_slope = jax.jit(jax.grad(lambda x, ids: jnp.sum(numerics.surprise(x, ids))))
 
 
+SHARES = np.array([0.0, 1.0, 0.0, 0.5, 3.0])
+
+
+@every_dtype
+def test_expected_surprise_keeps_to_its_ulps(dtype):
+    x = class_rows(dtype)
+    x = x[np.isfinite(x).all(axis=-1)]
+    got = jax.jit(numerics.expected_surprise)(x, jnp.broadcast_to(SHARES.astype(dtype), x.shape))
+    true = [sum(s * surprise_at(row, c) for c, s in enumerate(SHARES) if s) for row in exact(x)]
+    assert ulps(got, true).max() <= stated(numerics.expected_surprise)
+
+
+@every_dtype
+@pytest.mark.parametrize("label", range(5))
+def test_of_a_one_hot_label_the_expected_surprise_is_the_surprise_and_has_its_slope(dtype, label):
+    x = class_rows(dtype)
+    x = x[x[:, label] != -INF]
+    ids = np.full(len(x), label)
+    shares = jnp.asarray(np.eye(5, dtype=dtype)[ids])
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(numerics.expected_surprise(x, shares))))
+    np.testing.assert_allclose(jax.jit(numerics.expected_surprise)(x, shares), surprise(x, ids), rtol=1e-6)
+    found, expected = np.asarray(slope(x)), np.asarray(surprise_slope(x, ids))
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(found, expected, rtol=300 * eps, atol=np.finfo(dtype).tiny)
+
+
+def test_a_class_without_a_share_costs_nothing_though_it_is_excluded():
+    logits, shares = jnp.array([0.5, -INF, 1.0]), jnp.array([1.0, 0.0, 0.0])
+    value, slopes = jax.value_and_grad(numerics.expected_surprise, argnums=(0, 1))(logits, shares)
+    assert value == numerics.surprise(logits, jnp.array(0))
+    assert np.all(np.isfinite(slopes))
+
+
 @every_dtype
 @pytest.mark.parametrize("label", range(5))
 def test_surprise_keeps_to_its_ulps(dtype, label):

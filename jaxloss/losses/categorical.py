@@ -97,17 +97,30 @@ def cross_entropy(
     weights = each_class(who, "class_weights", class_weights, logits)
     present = each_class(who, "class_where", class_where, logits)
     if present is not None:
+        present |= _unlabelled(logits, labels, ignored)
         logits = jnp.where(present, logits, -jnp.inf)
-    if not has_ids(logits, labels):
-        losses = _of_distributions(logits, labels, weights, label_smoothing, present)
-    elif weights is None or is_off(label_smoothing):
+    if has_ids(logits, labels) and (weights is None or is_off(label_smoothing)):
         losses = _of_ids(logits, labels, weights, label_smoothing, present)
     else:
-        shares = numerics.one_hot(labels, logits)
-        losses = _of_distributions(logits, shares, weights, label_smoothing, present)
+        losses = _of_distributions(logits, _shares(logits, labels), weights, label_smoothing, present)
     if not is_off(z_loss):
-        losses = losses + z_loss * jnp.square(numerics.logsumexp(logits))
+        normaliser = numerics.logsumexp(logits)
+        losses = losses + z_loss * normaliser * normaliser  # in this order: 0·∞² would be NaN
     return losses if ignored is None else jnp.where(ignored, 0, losses)
+
+
+def _shares(logits: Array, labels: Array) -> Array:
+    """What each class has of a row's label: the distribution itself, or one-hot; NaN where it is neither."""
+    return numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+
+
+def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
+    """Rows that end as NaN or as nothing: there no class is left out.
+
+    A class left out is spared the NaN, and one that stands in for an ignored label has an infinite loss.
+    """
+    missing = jnp.isnan(_shares(logits, labels))
+    return missing if ignored is None else missing | ignored[..., None]
 
 
 def _of_ids(
@@ -145,14 +158,10 @@ def _of_distributions(
     smoothing: float | Array,
     present: Array | None,
 ) -> Array:
-    """Σ_c w_c t_c (−log p_c), each −log p_c a sum of two terms that are never negative."""
-    pivot = numerics.class_pivot(logits)
-    surprise = numerics.log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+    """Σ_c w_c t_c (−log p_c), with t smoothed."""
     if not is_off(smoothing):
         targets = (1 - smoothing) * targets + smoothing * _uniform(logits, present)
-    if weights is not None:
-        targets = weights * targets
-    return jnp.sum(numerics.multiply(targets, surprise), axis=-1)
+    return numerics.expected_surprise(logits, targets if weights is None else weights * targets)
 
 
 @loss(
@@ -256,12 +265,16 @@ def focal(
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)
         weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        faded = numerics.power(-jnp.expm1(-surprise), gamma) * surprise
-        losses = weight * faded
+        losses = weight * (_doubt(surprise, gamma) * surprise)
     else:
-        pivot = numerics.class_pivot(logits)
-        surprise = numerics.log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
-        faded = numerics.power(-jnp.expm1(-surprise), gamma)
+        surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
-        losses = jnp.sum(numerics.multiply(shares * faded, surprise), axis=-1)
+        losses = jnp.sum(numerics.multiply(shares * _doubt(surprise, gamma), surprise), axis=-1)
     return losses if ignored is None else jnp.where(ignored, 0, losses)
+
+
+def _doubt(surprise: Array, gamma: float | Array) -> Array:
+    """(1 − p)^γ for the surprise −log p."""
+    # Beyond 800 p is 0 in every dtype: its zero derivative must not meet an overflowing surprise.
+    bounded = jnp.where(surprise > 800, 800, surprise)
+    return numerics.power(-jnp.expm1(-bounded), gamma)
