@@ -57,6 +57,8 @@ def bench(session: nox.Session) -> None:
     """Every benchmark beside its peers; numbers to benchmarks/results, the table to the README."""
     session.install("-e", ".[cli]", *group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "benchmarks", "--table")
 
 
 @nox.session

@@ -123,9 +123,12 @@ def imported(module: str, _: Inputs) -> Prepared:
         "import time, jax, jax.numpy; start = time.perf_counter(); "
         f"import {module}; print(time.perf_counter() - start)"
     )
+    command = [sys.executable, "-c", program]
+    # What pip installs has its bytecode; a checkout may keep from writing it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def seconds() -> float:
-        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return float(done.stdout)
 
     return Prepared(answer=lambda: None, seconds=seconds)

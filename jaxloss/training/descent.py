@@ -17,7 +17,6 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import PyTree
 
 from jaxloss.training._contracts import (
     limit_or_none,
@@ -32,6 +31,7 @@ from jaxloss.training._contracts import (
 
 Params = TypeVar("Params")
 Objective = Callable[..., Any]
+PyTree = Any  # jaxtyping's says no more, and takes a sixth of `import jaxloss`
 
 
 @runtime_checkable
