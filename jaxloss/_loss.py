@@ -19,7 +19,23 @@ from jaxloss import _contracts
 from jaxloss._contracts import Domain, Interval
 
 P = ParamSpec("P")
-Task = Literal["regression", "vector", "binary", "margin", "categorical", "divergence"]
+Task = Literal[
+    "regression",
+    "vector",
+    "binary",
+    "margin",
+    "categorical",
+    "divergence",
+    "likelihood",
+    "deviance",
+    "multilabel",
+    "ordinal",
+    "segmentation",
+    "embedding",
+    "contrastive",
+    "ranking",
+    "sequence",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +67,8 @@ class Card:
 
     `counts` takes what the loss takes and says which rows its options leave in a mean: rows that
     `ignore_index` names have no loss, and a mean must not divide by them. None where all count.
+    A loss with a `where` of its own, which changes its formula, says so there too: in a mean the mask
+    given goes to the loss, and `counts` makes of it the rows to keep.
     """
 
     name: str
@@ -61,6 +79,11 @@ class Card:
     claims: Claims
     source: str
     counts: Callable[..., Array | None] | None = None
+
+    @property
+    def masks_itself(self) -> bool:
+        """Whether the loss takes a `where` of its own."""
+        return "where" in inspect.signature(self.loss).parameters
 
     @property
     def family(self) -> str:

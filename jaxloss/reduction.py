@@ -56,7 +56,8 @@ def mean(loss: RowLoss) -> RowLoss:
     Args of the result:
         *data: what the loss takes, positionally or by name.
         where: bool, the rows to keep; the rows' shape, or of size 1 along some of its axes. A removed
-            row may hold NaN or inf in data or weights: no value and no derivative sees it.
+            row may hold NaN or inf in data or weights: no value and no derivative sees it. A loss with
+            a `where` of its own is given this one, and says what it removes.
         weights: real, one a row, shaped as `where`.
         **options: the loss's own; strings, flags and callables are static, numbers and arrays traced.
 
@@ -152,6 +153,8 @@ def _partial_mean(
     card = card_of(loss)
     who = f"{kind}({card.name if card else getattr(loss, '__name__', 'loss')})"
     data, options = _positional(loss, data, options)
+    if card is not None and card.masks_itself:
+        options, where = options | {"where": where}, None
     kept = _kept(who, loss, data, options, where)
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.

@@ -61,9 +61,16 @@ def _total(loss, data, options, cotangent=None):
 
 
 @functools.cache
-def slope(loss):
-    """∂Σℓ/∂(first argument)."""
-    return jax.jit(lambda data, options: jax.grad(lambda x: _total(loss, (x, *data[1:]), options))(data[0]))
+def slope(loss, position: int = 0):
+    """∂Σℓ/∂(first argument), or another."""
+
+    def run(data, options):
+        def total(x):
+            return _total(loss, (*data[:position], x, *data[position + 1 :]), options)
+
+        return jax.grad(total)(data[position])
+
+    return jax.jit(run)
 
 
 @functools.cache
@@ -202,7 +209,7 @@ def decided_rows(case, data, options, ulp: float) -> np.ndarray:
     """Rows whose side of a kink their rounding leaves no doubt of: elsewhere either slope is right."""
     distance = case.kink_distances(data, options)
     sizes = [np.abs(array).reshape((*distance.shape, -1)).max(axis=-1) for array in data]
-    return (distance == 0) | (distance > 4 * ulp * np.maximum(*sizes))
+    return (distance == 0) | (distance > 4 * ulp * np.max(sizes, axis=0))
 
 
 def check_gradient(loss, case, data, options) -> None:
@@ -211,6 +218,17 @@ def check_gradient(loss, case, data, options) -> None:
     found, expected = slope(loss)(data, options), case.gradients(data, options)
     scale = case.slope_scale(data, options)
     close(np.where(decided, found, 0), np.where(decided, expected, 0), scale, 1e-10)
+
+
+def check_more_gradients(loss, case, data, options) -> None:
+    """By the other arguments, where a loss has more to learn than its first."""
+    decided = decided_rows(case, data, options, DOUBLE_ULP)
+    for position, formula in case.more_gradients.items():
+        expected = case.over_rows(formula, data, options)
+        found = slope(loss, position)(data, options)
+        clear = decided.reshape(decided.shape + (1,) * (expected.ndim - decided.ndim))
+        scale = np.abs(expected) + np.abs(case.values(data, options)).reshape(clear.shape)
+        close(np.where(clear, found, 0), np.where(clear, expected, 0), scale, 1e-10)
 
 
 def check_option_gradients(loss, case, data, options) -> None:

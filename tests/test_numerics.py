@@ -700,7 +700,7 @@ def large_rows(gap: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_branch_is_where_the_large_inputs_begin():
-    assert LARGE * 8 == numerics._SMALL
+    assert LARGE * 8 == numerics.classes._SMALL
 
 
 @pytest.mark.parametrize("gap", [0, 17, 80])

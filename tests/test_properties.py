@@ -1,5 +1,7 @@
 """Every loss, by property, judged by its oracle: one test a property, over all cases."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +32,10 @@ POISON = st.sampled_from([np.nan, np.inf, -np.inf])
 
 
 def public_losses() -> dict:
-    families = (jl.binary, jl.categorical, jl.divergence, jl.quantile, jl.regression, jl.robust)
     found = {}
-    for family in families:
+    for family in vars(jl.losses).values():
+        if not isinstance(family, types.ModuleType):
+            continue
         name = family.__name__.rsplit(".", 1)[-1]
         found |= {
             f"{name}.{key}": value
@@ -75,6 +78,12 @@ def test_value_is_the_oracles(case, data):
 @given(st.data())
 def test_autodiff_is_the_closed_form(case, data):
     support.check_gradient(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.more_gradients], ids=lambda case: case.name)
+@given(st.data())
+def test_autodiff_by_another_argument_is_the_closed_form(case, data):
+    support.check_more_gradients(support.loss_of(case), case, *data.draw(case.draws))
 
 
 @WITH_OPTIONS

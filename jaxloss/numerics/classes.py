@@ -1,0 +1,175 @@
+"""Logarithms of sums of exponentials over the classes of the last axis, and the class an id names."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss.numerics.derivatives import term
+from jaxloss.numerics.pairs import beside, multiply
+
+# Below this many elements a second pass over the data is cheaper than deciding whether to make it.
+_SMALL = 1 << 20
+
+
+def logsumexp(x: Array, where: Array | None = None) -> Array:
+    """log Σ e^x over the last axis, over the entries `where` holds; −∞ over none of them.
+
+    Right to 2 ULPs of the larger of itself and max x. Derivative: softmax, zero at entries left out
+    whatever they hold; e^x turns a rounding of x into |x| of them, so a share p has 1 + |log p| times
+    those ULPs.
+    """
+    if where is not None:
+        x = jnp.where(where, x, -jnp.inf)
+    pivot = class_pivot(x)
+    return log_normaliser(x, pivot) + pivot
+
+
+def class_pivot(logits: Array) -> Array:
+    """The largest logit of each row, a constant under differentiation; 0 where it is −∞."""
+    largest = lax.stop_gradient(jnp.max(logits, axis=-1, initial=-jnp.inf))
+    return jnp.where(largest == -jnp.inf, 0, largest)
+
+
+@jax.custom_jvp
+def pick(values: Array, ids: Array) -> Array:
+    """values[..., id]: the entry each row's id names, NaN for an id that names none.
+
+    A negative id names none: it does not count from the end. The derivative is a dense select, so
+    no gradient scatters; it is NaN for an id that names none.
+    """
+    classes = values.shape[-1]
+    named = jnp.where(ids < 0, classes, ids)[..., None]
+    return jnp.take_along_axis(values, named, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def _pick_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (values, ids), (dvalues, _) = primals, tangents
+    valid = (ids >= 0) & (ids < values.shape[-1])
+    elsewhere = jnp.where(valid, jnp.zeros((), values.dtype), jnp.nan)[..., None]
+    slopes = jnp.where(_names(ids, values), 1, elsewhere)
+    return pick(values, ids), jnp.sum(slopes * dvalues, axis=-1)
+
+
+pick.defjvp(_pick_jvp, symbolic_zeros=True)
+
+
+def one_hot(ids: Array, values: Array) -> Array:
+    """1 at the entry of `values` each row's id names, 0 elsewhere; NaN in a row whose id names none."""
+    named = (ids >= 0) & (ids < values.shape[-1])
+    return jnp.where(named[..., None], _names(ids, values).astype(values.dtype), jnp.nan)
+
+
+def _names(ids: Array, values: Array) -> Array:
+    """One-hot of the ids, as a comparison that fuses into what uses it."""
+    return lax.broadcasted_iota(ids.dtype, values.shape, values.ndim - 1) == ids[..., None]
+
+
+@jax.custom_jvp
+def surprise(logits: Array, ids: Array) -> Array:
+    """−log softmax(z)[id], to 4 ULPs whatever offset the logits share and however far one leads.
+
+    Derivative: the softmax, less 1 at the label, where it is −(1 − p) = expm1(−surprise): p − 1 would
+    be zero from a lead of 17 on in float32. NaN, with NaN derivative, for an id that names no class.
+    """
+    pivot = class_pivot(logits)
+    lead = pick(logits, ids) - pivot
+    return log_normaliser(logits, pivot, lead >= 0) - lead
+
+
+def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (logits, ids), (dlogits, _) = primals, tangents
+    value, pivot = surprise(logits, ids), class_pivot(logits)
+    normaliser = jnp.where(jnp.isnan(value), value, log_normaliser(logits, pivot, pick(logits, ids) >= pivot))
+    shares = _shares(logits, pivot, normaliser)
+    slopes = jnp.where(_names(ids, logits), jnp.expm1(-value)[..., None], shares)
+    return value, jnp.sum(slopes * dlogits, axis=-1)
+
+
+surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
+
+
+def surprises(logits: Array) -> Array:
+    """−log softmax(z) of every class, never negative: a difference of two terms that have its sign."""
+    pivot = class_pivot(logits)
+    return log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+
+
+@jax.custom_jvp
+def expected_surprise(logits: Array, shares: Array) -> Array:
+    """Σ_c s_c (−log softmax(z)_c) for shares s ≥ 0, to 8 ULPs; a class without a share costs nothing.
+
+    ∂/∂z_j = p_j Σ_{c≠j} s_c − s_j (1 − p_j). Autodiff's p_j Σ s_c − s_j has no digit left where one class
+    has all of both. ∂/∂s_c = −log p_c.
+    """
+    return jnp.sum(multiply(shares, surprises(logits)), axis=-1)
+
+
+def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (logits, shares), (dlogits, dshares) = primals, tangents
+    each = surprises(logits)
+
+    def slopes() -> Array:
+        return jnp.exp(-each) * _sum_of_others(shares) + shares * jnp.expm1(-each)
+
+    from_logits, from_shares = term(slopes, dlogits), term(lambda: beside(shares, each), dshares)
+    return expected_surprise(logits, shares), jnp.sum(from_logits + from_shares, axis=-1)
+
+
+expected_surprise.defjvp(_expected_surprise_jvp, symbolic_zeros=True)
+
+
+def _sum_of_others(shares: Array) -> Array:
+    """Σ_{c≠j} s_c for each j: only beside the largest share does the sum less s_j lose digits."""
+    largest = _names(jnp.argmax(shares, axis=-1), shares)
+    rest = jnp.sum(jnp.where(largest, 0, shares), axis=-1, keepdims=True)
+    return jnp.where(largest, rest, jnp.sum(shares, axis=-1, keepdims=True) - shares)
+
+
+@jax.custom_jvp
+def log_normaliser(logits: Array, pivot: Array, closely: Array | bool = True) -> Array:
+    """log Σ e^{z_j − pivot} for the pivot of `class_pivot`, to 4 ULPs also where one class has it all.
+
+    Derivative in the logits: the softmax. The pivot is a constant. Where not `closely`, to 1 ULP of 1:
+    enough beside a label that is not at the pivot, for where one class has it all that label is far.
+    """
+    total, rest = _exponential_sums(logits, pivot, closely)
+    return jnp.where(closely & (total > 0) & (total < 1.5), jnp.log1p(rest), jnp.log(total))
+
+
+@log_normaliser.defjvp
+def _log_normaliser_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    (logits, pivot, closely), (dlogits, _, _) = primals, tangents
+    value = log_normaliser(logits, pivot, closely)
+    return value, jnp.sum(_shares(logits, pivot, value) * dlogits, axis=-1)
+
+
+def _shares(logits: Array, pivot: Array, log_sum: Array) -> Array:
+    """e^{z_j − pivot − log_sum}, the share of each class; zeros where the sum is of nothing.
+
+    Or of nothing but underflow: e^{x − (−∞)} would be NaN, or ∞ and NaN after it.
+    """
+    log_sum = jnp.where(log_sum == -jnp.inf, 0, log_sum)
+    alone = lax.optimization_barrier(pivot)  # or z − pivot is stored, for the sum to read as well
+    return jnp.exp((logits - alone[..., None]) - log_sum[..., None])
+
+
+def _exponential_sums(logits: Array, pivot: Array, closely: Array | bool) -> tuple[Array, Array]:
+    """Σ e^{z_j − pivot}, and the same without the classes at the pivot, right where the first is < 1.5.
+
+    The first is 1 + 1e−8 = 1 in float32 where one class leads by 18; its logarithm is in the second.
+    On large inputs the second is computed only if some row needs it.
+    """
+    total = jnp.sum(jnp.exp(logits - pivot[..., None]), axis=-1)
+
+    def rest() -> Array:
+        # e^x, but 0 at x = 0, in operations that fuse into the reduction: no mask, no copy. The
+        # barrier keeps the compiler from storing e^x to share it with the sum above.
+        distance = logits - lax.optimization_barrier(pivot)[..., None]
+        steepest = jnp.finfo(logits.dtype).max
+        return jnp.sum(jnp.minimum(jnp.exp(distance), jnp.abs(distance) * steepest), axis=-1)
+
+    if logits.size < _SMALL:
+        return total, rest()
+    return total, lax.cond(jnp.any(closely & (total < 1.5)), rest, lambda: jnp.zeros_like(total))

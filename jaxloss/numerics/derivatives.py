@@ -1,0 +1,84 @@
+"""How a derivative passes: a term of a rule, values kept apart, rows cut off from it or spoiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+def term(factor: Callable[[], Array], tangent: Any) -> Array | float:
+    """`factor() * tangent`, or nothing where the argument is not differentiated.
+
+    A zero tangent is not multiplied: ∞·0 would put a NaN into forward mode.
+    """
+    return 0.0 if isinstance(tangent, SymbolicZero) else factor() * tangent
+
+
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose value and whose derivative share no array when compiled for a CPU.
+
+    XLA's CPU compiler stores what both read (a residual, even a broadcast constant) as an array of its
+    own, and a reduction then runs over stored arrays: ten times the time of reading the data twice.
+    A call that it may not inline is a program of its own, in which nothing is shared.
+    """
+
+    def alone(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(function)(*args)
+
+    @jax.custom_jvp
+    def call(*args: Any) -> Any:
+        return lax.platform_dependent(*args, cpu=alone, default=function)
+
+    def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        leaves, tree = jax.tree.flatten(primals)
+        moves = jax.tree.leaves(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+        moving = [i for i, move in enumerate(moves) if not isinstance(move, SymbolicZero)]
+
+        def of_moving(*values: Any) -> Any:
+            changed = dict(zip(moving, values, strict=True))
+            return function(*tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+        _, tangent = jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
+        return call(*primals), tangent
+
+    call.defjvp(rule, symbolic_zeros=True)
+    return call
+
+
+@jax.custom_jvp
+def spoil(values: Array, margin: Array) -> Array:
+    """`values` where margin ≥ 0; NaN, with NaN derivative, where it is negative.
+
+    The value adds √min(margin, 0), 0 or NaN, for a mask would not fuse into a sum; the derivative
+    compares with the smallest negative number, for the zero would be stored to be shared.
+    """
+    return values + jnp.sqrt(jnp.minimum(margin, 0))
+
+
+def _spoil_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (values, margin), (dvalues, _) = primals, tangents
+    smallest = jnp.finfo(margin.dtype).tiny
+    return spoil(values, margin), term(lambda: jnp.where(margin > -smallest, 1, jnp.nan), dvalues)
+
+
+spoil.defjvp(_spoil_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def cut(x: Array, kept: Array) -> Array:
+    """x, whose derivative is 0 where it is not kept, whatever comes back from there."""
+    del kept
+    return x
+
+
+def _cut_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, kept), (dx, _) = primals, tangents
+    return cut(x, kept), jnp.where(kept, dx, 0)
+
+
+cut.defjvp(_cut_jvp, symbolic_zeros=True)

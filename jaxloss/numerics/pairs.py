@@ -1,0 +1,192 @@
+"""Products, ratios and logarithms of two numbers, where one of them meets zero or the other."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+
+from jaxloss.numerics.derivatives import term
+from jaxloss.numerics.elementwise import absolute, log1p, relu
+
+
+@jax.custom_jvp
+def multiply(x: Array, y: Array) -> Array:
+    """x·y, where 0·(±∞) = 0; derivatives y and x, the first taken as 0 at 0·(±∞).
+
+    The product of a probability with a log-probability: a class nobody expects costs nothing.
+    """
+    return x * beside(x, y)
+
+
+def beside(x: Array, y: Array) -> Array:
+    """y, where 0·(±∞) is to be 0."""
+    return jnp.where((x == 0) & jnp.isinf(y), 0, y)
+
+
+@multiply.defjvp
+def _multiply_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    return multiply(x, y), x * dy + beside(x, y) * dx
+
+
+@jax.custom_jvp
+def xlogy(x: Array, y: Array) -> Array:
+    """x·log y, where 0·log 0 = 0, to 2 ULPs; derivatives log y and x/y, the latter 0 at x = 0."""
+    return multiply(x, jnp.log(y))
+
+
+def _xlogy_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    from_x = term(lambda: jnp.log(y), dx)
+    return xlogy(x, y), from_x + term(lambda: divide(x, y), dy)
+
+
+xlogy.defjvp(_xlogy_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def xlog1py(x: Array, y: Array) -> Array:
+    """x·log(1 + y), where 0·log 0 = 0, to 4 ULPs; derivatives log(1 + y) and x/(1 + y), 0 at x = 0."""
+    return multiply(x, log1p(y))
+
+
+def _xlog1py_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    from_x = term(lambda: log1p(y), dx)
+    return xlog1py(x, y), from_x + term(lambda: divide(x, 1 + y), dy)
+
+
+xlog1py.defjvp(_xlog1py_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def divide(x: Array, y: Array) -> Array:
+    """X / y, where 0 / 0 = 0 with zero derivatives, to 2 ULPs; x / 0 stays ±∞ for any other x.
+
+    Derivatives 1/y and −(x/y)/y, to 2 ULPs. Autodiff's −x·y⁻² is infinite from y = 1e-19 down in
+    float32: a mean whose weights are that small would have no gradient in them.
+    """
+    both_zero = (x == 0) & (y == 0)
+    return jnp.where(both_zero, 0, x) / jnp.where(both_zero, 1, y)
+
+
+def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    quotient, both_zero = divide(x, y), (x == 0) & (y == 0)
+    from_x = 0.0 if isinstance(dx, SymbolicZero) else jnp.where(both_zero, 0, dx) / jnp.where(both_zero, 1, y)
+    return quotient, from_x - term(lambda: divide(quotient, y), dy)
+
+
+divide.defjvp(_divide_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def relative_distance(x: Array, y: Array) -> Array:
+    """2|x − y| / (|x| + |y|), to 4 ULPs, 0 at 0/0.
+
+    ∂/∂x = 4|y| sign(x − y) / (|x| + |y|)² where x and y have one sign, else 0. Autodiff finds that
+    slope as a difference of two terms, of which no digit is left where |x| ≫ |y|. At a kink (x = y,
+    x = 0) it is the mean of the slopes on either side.
+    """
+    # Halves, so that neither the difference nor the sum of two large magnitudes overflows; 0/0 is 0 over
+    # the smallest number, for a mask would not fuse into a sum.
+    return 2 * (jnp.abs(0.5 * x - 0.5 * y) / jnp.maximum(_mean_size(x, y), jnp.finfo(x.dtype).tiny))
+
+
+def _mean_size(x: Array, y: Array) -> Array:
+    return 0.5 * absolute(x) + 0.5 * absolute(y)
+
+
+@relative_distance.defjvp
+def _relative_distance_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    size = _mean_size(x, y)
+    size = jnp.where(size == 0, 1, size)
+    agreement = jnp.sign(x - y) * (1 + jnp.sign(x) * jnp.sign(y)) / size
+    towards, away = 0.5 * absolute(y) / size, 0.5 * absolute(x) / size
+    return relative_distance(x, y), agreement * (towards * dx - away * dy)
+
+
+@jax.custom_jvp
+def power(x: Array, exponent: Array) -> Array:
+    """x^exponent for x ≥ 0; derivatives exponent·x^exponent / x and x^exponent·log x, both 0 at x = 0.
+
+    Autodiff's exponent·x^(exponent − 1) is infinite at zero for an exponent below one, and the
+    factor that would have cancelled it comes too late. Right to 2 ULPs where x^exponent neither
+    overflows nor underflows; beyond, the derivative does as the value. NaN⁰ is 1, as IEEE has it.
+    """
+    return jnp.power(x, exponent)
+
+
+def _power_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, exponent), (dx, dexponent) = primals, tangents
+    powered = power(x, exponent)
+    logarithm = jnp.log(jnp.where(x == 0, 1, x))
+    from_x = term(lambda: exponent * (jnp.where(x == 0, 0, powered) / jnp.where(x == 0, 1, x)), dx)
+    return powered, from_x + term(lambda: powered * logarithm, dexponent)
+
+
+power.defjvp(_power_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def log1p_difference(x: Array, y: Array) -> Array:
+    """log(1 + x) − log(1 + y), to 8 ULPs also where x ≈ y; derivatives 1/(1 + x) and −1/(1 + y)."""
+    # log((1 + high) / (1 + low)): no logarithm is taken of a number below 1, and none from another. What
+    # the distance has beyond `far` it has as a factor, for the ratio not to overflow.
+    distance, low = jnp.abs(x - y), jnp.minimum(x, y)
+    far = jnp.finfo(x.dtype).max * (jnp.finfo(x.dtype).eps / 8) * jnp.maximum(1 + low, 1)
+    near = jnp.log1p(jnp.minimum(distance, far) / (1 + low))
+    return jnp.sign(x - y) * (near + jnp.log(jnp.maximum(distance / far, 1)))
+
+
+@log1p_difference.defjvp
+def _log1p_difference_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    return log1p_difference(x, y), dx / (1 + x) - dy / (1 + y)
+
+
+@jax.custom_jvp
+def bernoulli_nll(logits: Array, labels: Array) -> Array:
+    """(1 − y) log(1 + e^z) + y log(1 + e^−z), to 8 ULPs; ∂/∂z = (1 − y) σ(z) − y σ(−z), ∂/∂y = −z.
+
+    One exponential serves both logarithms, and no term cancels another: the familiar
+    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
+    """
+    return (jnp.maximum(logits, 0) - logits * labels) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+@bernoulli_nll.defjvp
+def _bernoulli_nll_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (z, y), (dz, dy) = primals, tangents
+    # e^−z is written apart from the value's e^−|z|: the compiler recomputes it instead of carrying an
+    # array from the value to the gradient. It is kept finite, for ∞/∞ where z is far below zero.
+    odds = jnp.minimum(jnp.exp(-z), jnp.finfo(z.dtype).max)
+    slope = ((1 - y) - y * odds) / (1 + odds)
+    return bernoulli_nll(z, y), slope * dz - z * dy
+
+
+@jax.custom_jvp
+def clipped_square(x: Array, limit: Array) -> Array:
+    """½x² where |x| ≤ limit, its tangent line beyond, to 2 ULPs; ∂/∂x = clip(x, −limit, limit).
+
+    The derivative in the limit is max(|x| − limit, 0). In absolute values and minima the value is one
+    pass over x; a clamp there would be stored first.
+    """
+    distance = jnp.abs(x)
+    bent = jnp.minimum(distance, limit)
+    return bent * (distance - 0.5 * bent)
+
+
+def _clipped_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (x, limit), (dx, dlimit) = primals, tangents
+    bound = lax.optimization_barrier(jnp.asarray(limit, x.dtype))  # apart from the value's, as above
+    from_x = term(lambda: jnp.clip(x, -bound, bound), dx)
+    return clipped_square(x, limit), from_x + term(lambda: relu(jnp.abs(x) - limit), dlimit)
+
+
+clipped_square.defjvp(_clipped_square_jvp, symbolic_zeros=True)
