@@ -47,6 +47,17 @@ def _examples(case: Case, count: int, calm: bool) -> list:
     return found[-count:]
 
 
+def fullest(cases) -> list[Case]:
+    """Of each loss and kind of data, ids or distributions, the case with most options; and own paths."""
+    found = {}
+    for case in cases:
+        (data, options), *_ = examples(case, 1, calm=True)
+        kind = case.loss, *((np.ndim(array), np.asarray(array).dtype.kind) for array in data)
+        key = case.name if case.own_path else kind
+        found[key] = max(found.get(key, (-1, None)), (len(options), case), key=lambda pair: pair[0])
+    return [case for _, case in found.values()]
+
+
 # --- compiled once a loss ------------------------------------------------------------------------
 
 

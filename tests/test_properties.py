@@ -20,7 +20,9 @@ EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
-# Second order is costly to compile: of each loss the case with most options.
+# What a program does not change with fewer options is asked of the fullest.
+FULLEST = pytest.mark.parametrize("case", support.fullest(CASES), ids=lambda case: case.name)
+# Second order is costly to compile: of each loss one case.
 LAST_CASE = pytest.mark.parametrize(
     "case", {case.loss: case for case in CASES}.values(), ids=lambda case: case.name
 )
@@ -92,14 +94,14 @@ def test_autodiff_by_a_hyperparameter_is_the_closed_form(case, data):
     support.check_option_gradients(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_autodiff_of_both_orders_and_modes_is_the_finite_difference(case, data):
     support.check_finite_differences(support.loss_of(case), case, *data.draw(case.calm))
 
 
-@EACH_CASE
+@FULLEST
 @settings(max_examples=3)
 @given(st.data())
 def test_value_under_differentiation_is_the_value(case, data):
@@ -109,21 +111,21 @@ def test_value_under_differentiation_is_the_value(case, data):
 # --- transformations of JAX -----------------------------------------------------------------------
 
 
-@EACH_CASE
+@FULLEST
 @settings(max_examples=3)
 @given(st.data())
 def test_compiled_is_eager(case, data):
     support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_is_a_loop(case, data):
     support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_a_row_touches_no_other_row(case, data):
@@ -131,7 +133,7 @@ def test_a_row_touches_no_other_row(case, data):
     support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
 
 
-@EACH_CASE
+@FULLEST
 def test_sharded_over_eight_devices_is_unsharded(case):
     assert len(jax.devices()) == 8
     for data, options in support.examples(case, 2, calm=True):
@@ -147,7 +149,7 @@ def test_float32_is_within_its_ulps(case, data):
     support.check_float32(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, data):
@@ -157,14 +159,14 @@ def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, dat
 # --- reductions ---------------------------------------------------------------------------------
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_mean_is_the_mean_of_the_rows_that_count(case, data):
     support.check_mean_is_the_mean(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_masked_is_dropped_in_value_and_every_gradient(case, data):
@@ -182,28 +184,28 @@ def test_masked_is_dropped_in_forward_mode_and_second_order(case, data):
     support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights, second=True)
 
 
-@EACH_CASE
+@FULLEST
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nothing_kept_is_zero_with_zero_gradients(case, value):
     for data, options in support.examples(case, 1):
         support.check_nothing_kept(support.loss_of(case), case, data, options, value)
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_weight_two_is_the_row_twice(case, data):
     support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 @FEW
 @given(st.data())
 def test_microbatches_merged_are_the_whole(case, data):
     support.check_split(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@FULLEST
 def test_a_nan_in_a_kept_row_is_not_hidden(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     broken = np.array(data[0])
@@ -271,7 +273,7 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
 # --- bad input --------------------------------------------------------------------------------------
 
 
-@EACH_CASE
+@FULLEST
 def test_a_trailing_axis_too_many_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
@@ -281,7 +283,7 @@ def test_a_trailing_axis_too_many_is_refused_in_words(case):
     assert str(data[1][..., None].shape) in str(refusal.value)
 
 
-@EACH_CASE
+@FULLEST
 def test_integer_predictions_are_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
@@ -289,7 +291,7 @@ def test_integer_predictions_are_refused_in_words(case):
         card.loss(np.zeros(data[0].shape, int), *data[1:], **options)
 
 
-@EACH_CASE
+@FULLEST
 def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]

@@ -33,6 +33,7 @@ class Case:
     quadratic: a loss that is the square of a rounded quantity cannot be closer to 0 than its square.
     kinks: the distance of one row's data to the next kink of the loss.
     row_options: options that stand against the rows; the others belong to items or to everything.
+    own_path: whether other options lead to another formula in the library, not to one with more in it.
     hard: what the draws must be able to reach. violations: one row's bad value for an argument.
     """
 
@@ -51,6 +52,7 @@ class Case:
     row_options: tuple[str, ...] = ()
     item_ndim: int = 0
     with_options: bool = False
+    own_path: bool = False
     hard: Mapping[str, Callable[[Data, Options], bool]] = dataclasses.field(default_factory=dict)
     violations: Mapping[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)
     ulps: int = 16

@@ -158,7 +158,7 @@ IN_OPTIONS = {
 }
 
 CASES = (
-    soft_case("binary.cross_entropy", **ENTROPY),
+    soft_case("binary.cross_entropy", own_path=True, **ENTROPY),
     soft_case(
         "binary.cross_entropy/options",
         each(pos_weight=WEIGHT, label_smoothing=SMOOTHING),

@@ -343,7 +343,14 @@ FOCAL_IN = gradients(gamma=_focal_in_gamma, class_weights=_focal_in_weights)
 IGNORED_ROW = {"ignored row": lambda data, options: bool(np.any(data[1] == options["ignore_index"]))}
 
 CASES = (
-    case("categorical.cross_entropy/ids", ENTROPY, ids(), excluded=True, hard=LOGITS_HARD | EXCLUDED),
+    case(
+        "categorical.cross_entropy/ids",
+        ENTROPY,
+        ids(),
+        excluded=True,
+        hard=LOGITS_HARD | EXCLUDED,
+        own_path=True,
+    ),
     case(
         "categorical.cross_entropy/distributions",
         ENTROPY,
@@ -358,6 +365,7 @@ CASES = (
         each(label_smoothing=SMOOTHING),
         option_gradients={"label_smoothing": IN_OPTIONS["label_smoothing"]},
         hard=LOGITS_HARD,
+        own_path=True,
     ),
     case(
         "categorical.cross_entropy/ids with options",
