@@ -274,6 +274,7 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
 
 
 @FULLEST
+@pytest.mark.worded
 def test_a_trailing_axis_too_many_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
@@ -284,6 +285,7 @@ def test_a_trailing_axis_too_many_is_refused_in_words(case):
 
 
 @FULLEST
+@pytest.mark.worded
 def test_integer_predictions_are_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
