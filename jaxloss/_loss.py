@@ -65,6 +65,7 @@ class Claims:
 class Card:
     """The facts about one loss, as data: for the docs, `jaxloss list`, the tests and the plots.
 
+    `peers` names the same loss elsewhere, by its import path: equal where the peer is right.
     `counts` takes what the loss takes and says which rows its options leave in a mean: rows that
     `ignore_index` names have no loss, and a mean must not divide by them. None where all count.
     A loss with a `where` of its own, which changes its formula, says so there too: in a mean the mask
@@ -78,6 +79,7 @@ class Card:
     options: Mapping[str, Interval]
     claims: Claims
     source: str
+    peers: tuple[str, ...] = ()
     counts: Callable[..., Array | None] | None = None
 
     @property
@@ -112,6 +114,7 @@ def loss(
     options: Mapping[str, Interval] | None = None,
     claims: Claims,
     source: str,
+    peers: tuple[str, ...] = (),
     counts: Callable[..., Array | None] | None = None,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Make a formula a public loss: compiled as one call, its hyperparameters checked, its card kept."""
@@ -128,7 +131,7 @@ def loss(
                 check_options(name, ranges, kwargs)
             return run(*args, **kwargs)
 
-        CARDS[name] = Card(name, task, call, dict(domain), ranges, claims, source, counts)
+        CARDS[name] = Card(name, task, call, dict(domain), ranges, claims, source, peers, counts)
         call.card = CARDS[name]  # pyright: ignore[reportAttributeAccessIssue]
         return call
 

@@ -35,13 +35,14 @@ def _table(title: str | None = None) -> Table:
 
 
 def catalogue(cards: Iterable[Card]) -> None:
-    """One table a family: each loss, its options and its first sentence."""
+    """One table a family and task: each loss, its options and its first sentence."""
     console = _console()
-    families: dict[str, list[Card]] = {}
+    groups: dict[str, list[Card]] = {}
     for one in cards:
-        families.setdefault(one.family, []).append(one)
-    for family, members in families.items():
-        table = _table(family)
+        title = one.family if one.task == one.family else f"{one.family}, for the task {one.task}"
+        groups.setdefault(title, []).append(one)
+    for title, members in groups.items():
+        table = _table(title)
         table.add_column("loss", style="cyan", no_wrap=True)
         table.add_column("what it is", overflow="fold")
         for one in members:
@@ -88,6 +89,8 @@ def _facts(one: Card) -> Iterator[tuple[str, RenderableType]]:
         yield "" if i else "options", Text(f"{name} in {domain}, {default} by default")
     yield "claims", Text(", ".join(_claims(one)) or "none")
     yield "source", Text(one.source)
+    if one.peers:
+        yield "elsewhere", Text("\n".join(one.peers))
 
 
 def _claims(one: Card) -> Iterator[str]:

@@ -26,6 +26,12 @@ _MARGIN = {"scores": REAL, "labels": SIGNS}
         elicits="mean",
     ),
     source="Good (1952), Rational Decisions; torch's BCEWithLogitsLoss for pos_weight.",
+    peers=(
+        "optax.losses.sigmoid_binary_cross_entropy",
+        "torch.nn.BCEWithLogitsLoss",
+        "keras.losses.BinaryCrossentropy",
+        "sklearn._loss.HalfBinomialLoss",
+    ),
 )
 def cross_entropy(
     logits: Float[ArrayLike, "*rows"],
@@ -69,6 +75,7 @@ def cross_entropy(
     domain={"probabilities": UNIT, "labels": UNIT},
     claims=Claims(non_negative=True, symmetric=True, convex=True, elicits="mean"),
     source="Good (1952), Rational Decisions.",
+    peers=("torch.nn.BCELoss", "keras.losses.BinaryCrossentropy"),
 )
 def probability_cross_entropy(
     probabilities: Float[ArrayLike, "*rows"],
@@ -111,6 +118,7 @@ def probability_cross_entropy(
         smooth=0.4961913461681,
     ),
     source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4 and 5.",
+    peers=("optax.losses.sigmoid_focal_loss", "keras.losses.BinaryFocalCrossentropy"),
 )
 def focal(
     logits: Float[ArrayLike, "*rows"],
@@ -163,6 +171,7 @@ def focal(
         elicits="mean",
     ),
     source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, sec. 3.",
+    peers=("torch.nn.SoftMarginLoss",),
 )
 def logistic(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
@@ -199,6 +208,7 @@ def logistic(
         elicits="mode",
     ),
     source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3.",
+    peers=("optax.losses.hinge_loss", "keras.losses.Hinge"),
 )
 def hinge(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
@@ -227,6 +237,7 @@ def hinge(
         elicits="mean",
     ),
     source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3 (σ = 2); Keras's SquaredHinge.",
+    peers=("keras.losses.SquaredHinge",),
 )
 def squared_hinge(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]

@@ -49,6 +49,14 @@ def _counted(
     source="Bridle (1990), Probabilistic Interpretation of Feedforward Classification Network Outputs; "
     "Szegedy et al. (2016), Rethinking the Inception Architecture, sec. 7 (smoothing); "
     "Chowdhery et al. (2022), PaLM, sec. 5 (z_loss).",
+    peers=(
+        "optax.losses.softmax_cross_entropy",
+        "optax.losses.softmax_cross_entropy_with_integer_labels",
+        "optax.losses.safe_softmax_cross_entropy",
+        "torch.nn.CrossEntropyLoss",
+        "keras.losses.CategoricalCrossentropy",
+        "keras.losses.SparseCategoricalCrossentropy",
+    ),
     counts=_counted,
 )
 def cross_entropy(
@@ -170,6 +178,7 @@ def _of_distributions(
     options={"class_weights": NON_NEGATIVE},
     claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"),
     source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108; torch's NLLLoss.",
+    peers=("torch.nn.NLLLoss",),
     counts=_counted,
 )
 def nll(
@@ -226,6 +235,7 @@ def nll(
         shift_invariant=True,
     ),
     source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4, over a softmax.",
+    peers=("keras.losses.CategoricalFocalCrossentropy",),
     counts=_counted,
 )
 def focal(

@@ -49,6 +49,7 @@ def cross_entropy(
         non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"
     ),
     source="Kullback & Leibler (1951), On Information and Sufficiency, eq. 2.4.",
+    peers=("optax.losses.kl_divergence", "torch.nn.KLDivLoss", "keras.losses.KLDivergence"),
 )
 def kl(
     log_predictions: Float[ArrayLike, "*rows classes"], targets: Float[ArrayLike, "*rows classes"]

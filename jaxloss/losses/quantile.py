@@ -23,6 +23,7 @@ from jaxloss.numerics import relu
         elicits="median",
     ),
     source="Koenker & Bassett (1978), Regression Quantiles, Econometrica 46(1), sec. 3.",
+    peers=("sklearn._loss.PinballLoss", "sklearn.metrics.mean_pinball_loss"),
 )
 def pinball(
     predictions: Float[ArrayLike, "*rows"],

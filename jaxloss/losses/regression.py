@@ -26,6 +26,7 @@ _REALS = {"predictions": REAL, "targets": REAL}
         elicits="mean",
     ),
     source="Gauss (1821), Theoria combinationis observationum erroribus minimis obnoxiae.",
+    peers=("optax.losses.squared_error", "torch.nn.MSELoss", "keras.losses.MeanSquaredError"),
 )
 def squared_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -64,6 +65,7 @@ def squared_error(
         elicits="mean",
     ),
     source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 1.2.",
+    peers=("optax.losses.l2_loss", "sklearn._loss.HalfSquaredError"),
 )
 def half_squared_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -92,6 +94,7 @@ def half_squared_error(
         elicits="median",
     ),
     source="Laplace (1774), Mémoire sur la probabilité des causes par les événements.",
+    peers=("torch.nn.L1Loss", "keras.losses.MeanAbsoluteError", "sklearn._loss.AbsoluteError"),
 )
 def absolute_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -113,6 +116,7 @@ def absolute_error(
     domain={"predictions": ABOVE_MINUS_ONE, "targets": ABOVE_MINUS_ONE},
     claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, elicits="log1p mean"),
     source="Keras, losses.MeanSquaredLogarithmicError; Kaggle's RMSLE without mean and root.",
+    peers=("keras.losses.MeanSquaredLogarithmicError", "sklearn.metrics.mean_squared_log_error"),
 )
 def squared_log_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -146,6 +150,7 @@ def squared_log_error(
     options={"epsilon": POSITIVE},
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1e7),
     source="Hyndman & Koehler (2006), Another look at measures of forecast accuracy, sec. 2.2.",
+    peers=("keras.losses.MeanAbsolutePercentageError", "sklearn.metrics.mean_absolute_percentage_error"),
 )
 def absolute_percentage_error(
     predictions: Float[ArrayLike, "*rows"],
@@ -216,6 +221,7 @@ def symmetric_absolute_percentage_error(
         shift_invariant=True,
     ),
     source="Saleh & Saleh (2022), Statistical properties of the log-cosh loss function, eq. 1.",
+    peers=("optax.losses.log_cosh", "keras.losses.LogCosh"),
 )
 def log_cosh(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -245,6 +251,7 @@ def log_cosh(
         shift_invariant=True,
     ),
     source="Vapnik (1995), The Nature of Statistical Learning Theory, sec. 6.1.",
+    peers=("sklearn.svm.LinearSVR",),
 )
 def epsilon_insensitive(
     predictions: Float[ArrayLike, "*rows"],
@@ -288,6 +295,7 @@ def epsilon_insensitive(
         shift_invariant=True,
     ),
     source="Vapnik (1995), The Nature of Statistical Learning Theory, sec. 6.1; scikit-learn's SVR.",
+    peers=("sklearn.svm.LinearSVR",),
 )
 def squared_epsilon_insensitive(
     predictions: Float[ArrayLike, "*rows"],
@@ -349,6 +357,7 @@ def relative_l2(
     domain=_REALS,
     claims=Claims(non_negative=True, symmetric=True, bounded=2.0),
     source="Salton & McGill (1983), Introduction to Modern Information Retrieval, sec. 4.",
+    peers=("optax.losses.cosine_distance", "keras.losses.CosineSimilarity"),
 )
 def cosine_distance(
     predictions: Float[ArrayLike, "*rows features"], targets: Real[ArrayLike, "*rows features"]

@@ -27,6 +27,7 @@ _CONVEX = Claims(
     options={"delta": POSITIVE},
     claims=_CONVEX,
     source="Huber (1964), Robust Estimation of a Location Parameter, Ann. Math. Statist. 35(1).",
+    peers=("optax.losses.huber_loss", "torch.nn.HuberLoss", "keras.losses.Huber"),
 )
 def huber(
     predictions: Float[ArrayLike, "*rows"],
@@ -61,6 +62,7 @@ def huber(
     options={"beta": POSITIVE},
     claims=_CONVEX,
     source="Girshick (2015), Fast R-CNN, eq. 3; torch's SmoothL1Loss for beta.",
+    peers=("torch.nn.SmoothL1Loss",),
 )
 def smooth_l1(
     predictions: Float[ArrayLike, "*rows"],

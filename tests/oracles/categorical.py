@@ -368,6 +368,15 @@ CASES = (
         own_path=True,
     ),
     case(
+        "categorical.cross_entropy/ids weighted",
+        ENTROPY,
+        ids(),
+        each(class_weights=WEIGHTS),
+        option_gradients={"class_weights": IN_OPTIONS["class_weights"]},
+        hard=LOGITS_HARD,
+        own_path=True,
+    ),
+    case(
         "categorical.cross_entropy/ids with options",
         ENTROPY,
         ids(),
