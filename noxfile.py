@@ -32,8 +32,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite, with coverage, on two processes."""
-    session.install("-e", ".[cli]", *group("test"))
+    """The whole suite, beside its peers, with coverage, on two processes."""
+    session.install("-e", ".[cli]", *group("test", "peers"))
     coverage = ("--cov", "--cov-report=term") if not session.posargs else ()
     session.run("pytest", "-n", "2", *coverage, *session.posargs)
 
