@@ -1,4 +1,4 @@
-"""The same losses in Optax, torch, Keras and scikit-learn: equal, in value and gradient, where they are right."""
+"""The same losses in Optax, torch, Keras and scikit-learn: equal where they are right, value and gradient."""
 
 import functools
 import importlib
