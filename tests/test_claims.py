@@ -157,6 +157,8 @@ def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
     argument = first_argument(case)
     if argument == "scores":
         return 1e4 * targets
+    if argument == "logits":
+        return linked(case.loss, targets, almost=0.0)
     if argument in DISTRIBUTIONS:
         with np.errstate(divide="ignore"):
             return np.log(targets)
@@ -347,18 +349,32 @@ ALMOST = 1e-9
 SAMPLE_SIZE = 11
 
 
-def _log_odds(p):
-    p = np.clip(p, ALMOST, 1 - ALMOST)
-    return np.log(p) - np.log1p(-p)
+# The log-odds of label 1 in a score or a logit.
+LOG_ODDS = {
+    "binary.cross_entropy": 1,
+    "binary.focal": 1,
+    "binary.poly1": 1,
+    "binary.brier": 1,
+    "binary.logistic": 1,
+    "binary.exponential": 2,
+    "binary.savage": 2,
+}
 
 
-def linked(name: str, statistic: np.ndarray) -> np.ndarray:
+def _log_odds(p, almost):
+    p = np.clip(p, almost, 1 - almost)
+    with np.errstate(divide="ignore"):
+        return np.log(p) - np.log1p(-p)
+
+
+def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarray:
     """The prediction that says a statistic of the targets."""
     argument = first_argument(name)
-    if name in ("binary.cross_entropy", "binary.focal"):
-        return _log_odds(statistic)
-    if name == "binary.logistic":
-        return _log_odds((1 + statistic) / 2)
+    if name in LOG_ODDS:
+        share = statistic if argument == "logits" else (1 + statistic) / 2
+        return _log_odds(share, almost) / LOG_ODDS[name]
+    if name == "binary.sparsemax":
+        return 2 * statistic - 1
     if CARDS[name].task == "categorical" or argument == "log_predictions":
         return np.log(np.maximum(statistic, ALMOST) / np.sum(np.maximum(statistic, ALMOST)))
     return statistic

@@ -11,6 +11,8 @@ from jaxloss._loss import Claims, loss
 
 _LOGITS = {"logits": REAL, "labels": UNIT}
 _MARGIN = {"scores": REAL, "labels": SIGNS}
+# Of (σ(z) − y)², with s = σ(z): 2s²(1 − s) at s = ⅔, and 2s²(1 − s)(2 − 3s) at (15 − √33)/24.
+_BRIER_SLOPE, _BRIER_CURVATURE = 8 / 27, 0.15405857012136
 
 
 @loss(
@@ -159,6 +161,100 @@ def focal(
 
 
 @loss(
+    "binary",
+    domain=_LOGITS,
+    options={"epsilon": REAL},
+    # With s = σ(z): s(3 − 2s) and s(1 − s)(3 − 4s), the largest at s = ¾ and (7 − √13)/12.
+    claims=Claims(non_negative=True, symmetric=True, lipschitz=1.125, smooth=0.37903780824552),
+    source="Leng et al. (2022), PolyLoss, eq. 6 (Poly-1).",
+)
+def poly1(
+    logits: Float[ArrayLike, "*rows"],
+    labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"],
+    *,
+    epsilon: float | Array = 2.0,
+) -> Float[Array, "*rows"]:
+    """Cross-entropy whose first term in the probability of being wrong has another weight.
+
+        ℓ = h + ε q,    ∂ℓ/∂z = (1 − y) σ(z) − y σ(−z) + ε (1 − 2y) σ(z) σ(−z)
+
+    with h the cross-entropy and q = (1 − y) σ(z) + y σ(−z) the probability of the other label. ε = 0 is
+    the cross-entropy; at ε = −1, its first term gone, no digit is lost either. Below −1 the loss is
+    negative where the prediction is nearly right.
+
+    Args and errors as for `focal`; epsilon is any real number ε.
+    """
+    logits, labels = paired("binary.poly1", logits=logits, labels=labels)
+    right, wrong = numerics.sigmoid(-logits), numerics.sigmoid(logits)
+    beyond_first = (1 - labels) * numerics.softplus_less_sigmoid(logits)
+    beyond_first += labels * numerics.softplus_less_sigmoid(-logits)
+    return beyond_first + (1 + epsilon) * ((1 - labels) * wrong + labels * right)
+
+
+@loss(
+    "binary",
+    domain=_LOGITS,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=_BRIER_SLOPE,
+        smooth=_BRIER_CURVATURE,
+        bounded=1.0,
+        elicits="mean",
+    ),
+    source="Brier (1950), Verification of Forecasts Expressed in Terms of Probability, eq. 2 (half of it).",
+)
+def brier(
+    logits: Float[ArrayLike, "*rows"], labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """Squared error of the probability of label 1.
+
+        ℓ = (σ(z) − y)²,    ∂ℓ/∂z = 2 (σ(z) − y) σ(z) σ(−z)
+
+    Brier sums over both labels, which is twice this. Of probabilities it is `regression.squared_error`.
+
+    Args and errors as for `probability_cross_entropy`, on logits: floating point, the log-odds z.
+    """
+    logits, labels = paired("binary.brier", logits=logits, labels=labels)
+    # σ(z) − y would be zero from z = 17 on in float32.
+    error = (1 - labels) * numerics.sigmoid(logits) - labels * numerics.sigmoid(-logits)
+    return error * error
+
+
+@loss(
+    "binary",
+    domain=_LOGITS,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=1.0,
+        smooth=0.5,
+        elicits="mean",
+    ),
+    source="Blondel, Martins & Niculae (2020), Learning with Fenchel-Young Losses, JMLR 21(35), sec. 4.4.",
+)
+def sparsemax(
+    logits: Float[ArrayLike, "*rows"], labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """Fenchel-Young loss of a probability that is 0 or 1 from a finite logit on.
+
+        ℓ = c (2r − c),    ∂ℓ/∂z = c = p − y
+
+    with r = ½(z + 1) − y, p = clip(½(z + 1), 0, 1) the probability of label 1, and c = clip(r, −y, 1 − y)
+    its error: c² where −1 ≤ z ≤ 1, linear beyond, 0 where the label is certain and right.
+
+    Args and errors as for `focal`.
+    """
+    logits, labels = paired("binary.sparsemax", logits=logits, labels=labels)
+    residual = 0.5 * (logits - (2 * labels - 1))  # nothing is rounded where y is 0 or 1
+    error = jnp.clip(residual, -labels, 1 - labels)
+    return error * (2 * residual - error)
+
+
+@loss(
     "margin",
     domain=_MARGIN,
     claims=Claims(
@@ -253,3 +349,104 @@ def squared_hinge(
     scores, labels = margins("binary.squared_hinge", scores=scores, labels=labels)
     shortfall = numerics.relu(1 - labels * scores)
     return shortfall * shortfall
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=4.0,
+        smooth=2.0,
+        elicits="mean",
+    ),
+    source="Zhang (2004), Solving Large Scale Linear Prediction Problems Using SGD Algorithms, sec. 2.",
+)
+def modified_huber(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """The squared hinge loss, linear for labels on the wrong side by more than the margin.
+
+        ℓ = max(1 − yz, 0)² where yz ≥ −1, else −4yz,    ∂ℓ/∂z = −2y clip(1 − yz, 0, 2)
+
+    Its best constant score is the mean label.
+
+    Args and errors as for `logistic`.
+    """
+    scores, labels = margins("binary.modified_huber", scores=scores, labels=labels)
+    return 2 * numerics.clipped_square(numerics.relu(1 - labels * scores), 2.0)
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, elicits="mean"),
+    source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, eq. 11.",
+)
+def exponential(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """The loss that AdaBoost descends.
+
+        ℓ = e^−yz,    ∂ℓ/∂z = −y e^−yz
+
+    Its best constant score is half the log-odds of label +1.
+
+    Args and errors as for `logistic`; the loss has no unit.
+    """
+    scores, labels = margins("binary.exponential", scores=scores, labels=labels)
+    return jnp.exp(-labels * scores)
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, lipschitz=1.0),
+    source="Rosenblatt (1958), The Perceptron: A Probabilistic Model, Psychological Review 65(6).",
+)
+def perceptron(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """How far a score lies on the wrong side: the hinge loss with margin 0.
+
+        ℓ = max(−yz, 0),    ∂ℓ/∂z = −y where yz < 0, else 0
+
+    At z = 0 the derivative is taken as 0, where the loss is 0 as well: a model that starts there stays.
+
+    Args and errors as for `logistic`; the loss has the scores' unit.
+    """
+    scores, labels = margins("binary.perceptron", scores=scores, labels=labels)
+    return numerics.relu(-labels * scores)
+
+
+@loss(
+    "margin",
+    domain=_MARGIN,
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=2 * _BRIER_SLOPE,
+        smooth=4 * _BRIER_CURVATURE,
+        bounded=1.0,
+        elicits="mean",
+    ),
+    source="Masnadi-Shirazi & Vasconcelos (2008), On the Design of Loss Functions for Classification.",
+)
+def savage(
+    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows"]:
+    """Brier's loss of a score that is half the log-odds: bounded, so that an outlier pulls at nothing.
+
+        ℓ = 1 / (1 + e^2yz)²,    ∂ℓ/∂z = −4y σ(2yz) / (1 + e^2yz)²
+
+    Its best constant score is half the log-odds of label +1. Where others write e^yz, pass half the score.
+
+    Args and errors as for `logistic`; the loss has no unit.
+    """
+    scores, labels = margins("binary.savage", scores=scores, labels=labels)
+    wrong = numerics.sigmoid(-2 * labels * scores)
+    return wrong * wrong

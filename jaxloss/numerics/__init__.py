@@ -32,6 +32,7 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "cut",
     "divide",
     "expected_surprise",
+    "less_log1p",
     "log1mexp",
     "log1p_difference",
     "log_cosh",
@@ -58,6 +60,7 @@ __all__ = [
     "sigmoid",
     "smooth_abs",
     "softplus",
+    "softplus_less_sigmoid",
     "spoil",
     "surprise",
     "surprises",

@@ -122,6 +122,92 @@ def hinge(z, y):
     return max(1 - y * z, mpf(0))
 
 
+def _poly1_terms(z, y, epsilon):
+    return (
+        (1 - y) * sigma(z) * (1 + epsilon * sigma(-z)),
+        -y * sigma(-z) * (1 + epsilon * sigma(z)),
+    )
+
+
+def poly1(z, y, epsilon=2):
+    """Leng et al. (2022), eq. 6: −log p_t + ε (1 − p_t)."""
+    return entropy(z, y) + epsilon * wrongness(z, y)
+
+
+def poly1_scale(z, y, epsilon=2):
+    # All terms positive but the last, below ε = −1, where the loss itself changes its sign.
+    return entropy(z, y) - wrongness(z, y) + abs(1 + epsilon) * wrongness(z, y)
+
+
+def poly1_slope(z, y, epsilon=2):
+    return sum(_poly1_terms(z, y, epsilon))
+
+
+def poly1_slope_scale(z, y, epsilon=2):
+    # σ(z) (1 + ε σ(−z)) is σ(z) (σ(z) + (1 + ε) σ(−z)).
+    wrong, right = sigma(z), sigma(-z)
+    return (1 - y) * wrong * (wrong + abs(1 + epsilon) * right) + y * right * (
+        right + abs(1 + epsilon) * wrong
+    )
+
+
+def brier(z, y):
+    return (sigma(z) - y) ** 2
+
+
+def brier_scale(z, y):
+    return brier(z, y) + abs(sigma(z) - y) * ((1 - y) * sigma(z) + y * sigma(-z))
+
+
+def brier_slope(z, y):
+    return 2 * (sigma(z) - y) * sigma(z) * sigma(-z)
+
+
+def brier_slope_scale(z, y):
+    return 2 * ((1 - y) * sigma(z) + y * sigma(-z)) * sigma(z) * sigma(-z)
+
+
+def sparse_sigma(z):
+    return max(mpf(0), min((z + 1) / 2, mpf(1)))
+
+
+def sparsemax(z, y):
+    """Blondel et al. (2020), sec. 4.4: Ω*(z) + Ω(y) − zy with Ω(p) = p² − p, Ω* attained at p(z)."""
+    p = sparse_sigma(z)
+    return (z * p - (p * p - p)) + (y * y - y) - z * y
+
+
+def sparsemax_slope(z, y):
+    return sparse_sigma(z) - y
+
+
+def sparsemax_slope_scale(z, y):
+    # 2y − 1 is rounded where y is neither 0 nor 1, the cases everyone trains on.
+    return abs(sparsemax_slope(z, y)) + (0 < y < 1)
+
+
+def sparsemax_scale(z, y):
+    # So is 1 − y, and a loss of a label near 0 or 1 changes by z + 1 − 2y times its rounding.
+    return sparsemax(z, y) + (0 < y < 1) * (abs(sparsemax_slope(z, y)) + abs(z + 1 - 2 * y))
+
+
+def modified_huber(z, y):
+    return hinge(z, y) ** 2 if y * z >= -1 else -4 * y * z
+
+
+def modified_huber_slope(z, y):
+    return -2 * y * min(hinge(z, y), 2)
+
+
+def savage(z, y):
+    """Masnadi-Shirazi & Vasconcelos (2008): a score is half the log-odds."""
+    return 1 / (1 + mp.exp(2 * y * z)) ** 2
+
+
+def savage_slope(z, y):
+    return -4 * y * mp.exp(2 * y * z) / (1 + mp.exp(2 * y * z)) ** 3
+
+
 LABELS = {"labels": (1, 2.0), "negative labels": (1, -0.5)}
 NOT_SIGNS = {"labels": (1, 0.0), "half": (1, 0.5)}
 
@@ -138,15 +224,24 @@ def soft_case(name: str, options: st.SearchStrategy | None = None, **fields) -> 
     )
 
 
-def margin_case(name: str, **fields) -> Case:
+def margin_case(name: str, scores=SCORES, hard=MARGIN_HARD, **fields) -> Case:
     return Case(
         name,
-        draws=labelled(SCORES, SIGNS),
+        draws=labelled(scores, SIGNS),
         calm=labelled(CALM_SCORES, SIGNS),
-        hard=MARGIN_HARD,
+        hard=hard,
         violations=NOT_SIGNS,
         **fields,
     )
+
+
+# Its values span the floats between these.
+EXPONENTS = st.sampled_from([0.0, 1.0, 17.0, -17.0, 80.0, -80.0, 1e-9]) | floats(-10, 10)
+EXPONENTIAL_HARD = {
+    "certain and right": any_row(lambda z, y: z * y == 80),
+    "certain and wrong": any_row(lambda z, y: z * y == -80),
+    "undecided": any_row(lambda z, y: z == 0),
+}
 
 
 WEIGHT = number(0.0, 1.0, low=0.0, high=5.0)
@@ -221,6 +316,59 @@ CASES = (
         gradient=lambda z, y: -2 * y * hinge(z, y),
         kinks=lambda z, y: abs(1 - y * z),
     ),
+    soft_case(
+        "binary.poly1",
+        value=poly1,
+        gradient=poly1_slope,
+        scale=poly1_scale,
+        gradient_scale=poly1_slope_scale,
+    ),
+    soft_case(
+        "binary.poly1/epsilon",
+        each(epsilon=number(-1.0, 0.0, 2.0, -2.0, low=-1.0, high=5.0)),
+        value=poly1,
+        gradient=poly1_slope,
+        scale=poly1_scale,
+        gradient_scale=poly1_slope_scale,
+        option_gradients={"epsilon": lambda z, y, epsilon: wrongness(z, y)},
+    ),
+    soft_case(
+        "binary.brier",
+        value=brier,
+        gradient=brier_slope,
+        scale=brier_scale,
+        gradient_scale=brier_slope_scale,
+        quadratic=True,
+    ),
+    soft_case(
+        "binary.sparsemax",
+        value=sparsemax,
+        gradient=sparsemax_slope,
+        scale=sparsemax_scale,
+        gradient_scale=sparsemax_slope_scale,
+        quadratic=True,
+        kinks=lambda z, y: abs(abs(z) - 1),
+    ),
+    margin_case(
+        "binary.modified_huber",
+        value=modified_huber,
+        gradient=modified_huber_slope,
+        kinks=lambda z, y: abs(1 - abs(z)),
+    ),
+    margin_case(
+        "binary.exponential",
+        scores=EXPONENTS,
+        hard=EXPONENTIAL_HARD,
+        value=lambda z, y: mp.exp(-y * z),
+        gradient=lambda z, y: -y * mp.exp(-y * z),
+    ),
+    margin_case(
+        "binary.perceptron",
+        value=lambda z, y: max(-y * z, mpf(0)),
+        gradient=lambda z, y: -y if y * z < 0 else 0,
+        kinks=lambda z, y: abs(z),
+    ),
+    margin_case("binary.savage", value=savage, gradient=savage_slope),
 )
 
 # --- what decides the claims ------------------------------------------------------------------
@@ -275,5 +423,56 @@ EVIDENCE = {
             "lipschitz": rows(1e6, -1.0),
             "shift_invariant": (rows(0.0, 1.0), 0.5),
         },
+    ),
+    "binary.poly1": Evidence(
+        attained={"lipschitz": rows(np.log(3), 0.0), "smooth": (rows(-0.9303, 0.0), rows(-0.9301, 0.0))},
+        refuted_by={
+            "zero_at_target": rows(0.0, 0.5),
+            "convex": (rows(2.0, 0.0), rows(8.0, 0.0)),
+            "bounded": rows(1e6, 0.0),
+            "shift_invariant": _SHIFTED,
+        },
+        sample=_SAMPLE,
+    ),
+    "binary.brier": Evidence(
+        attained={
+            "lipschitz": rows(np.log(2), 0.0),
+            "smooth": (rows(-0.4658, 0.0), rows(-0.4656, 0.0)),
+            "bounded": rows(40.0, 0.0),
+        },
+        refuted_by={"convex": (rows(1.0, 0.0), rows(8.0, 0.0)), "shift_invariant": _SHIFTED},
+    ),
+    "binary.sparsemax": Evidence(
+        attained={"lipschitz": rows(2.0, 0.0), "smooth": _MIDDLE},
+        refuted_by={"bounded": rows(1e6, 0.0), "shift_invariant": (rows(0.0, 1.0), 0.5)},
+    ),
+    "binary.modified_huber": Evidence(
+        attained={"lipschitz": rows(-2.0, 1.0), "smooth": (rows(-0.5, 1.0), rows(0.5, 1.0))},
+        refuted_by={"bounded": rows(1e6, -1.0), "shift_invariant": (rows(0.0, 1.0), 0.5)},
+    ),
+    "binary.exponential": Evidence(
+        refuted_by={
+            "bounded": rows(40.0, -1.0),
+            "lipschitz": rows(40.0, -1.0),
+            "smooth": (rows(40.0, -1.0), rows(41.0, -1.0)),
+            "shift_invariant": _SHIFTED,
+        },
+    ),
+    "binary.perceptron": Evidence(
+        attained={"lipschitz": rows(-2.0, 1.0)},
+        refuted_by={
+            "bounded": rows(1e6, -1.0),
+            "smooth": (rows(-1e-9, 1.0), rows(1e-9, 1.0)),
+            "shift_invariant": (rows(-1.0, 1.0), 0.5),
+        },
+        sample=np.array([-1.0, 1.0, 1.0, 1.0, 1.0]),
+    ),
+    "binary.savage": Evidence(
+        attained={
+            "lipschitz": rows(-np.log(2) / 2, 1.0),
+            "smooth": (rows(0.2328, 1.0), rows(0.2329, 1.0)),
+            "bounded": rows(-20.0, 1.0),
+        },
+        refuted_by={"convex": (rows(-0.5, 1.0), rows(-4.0, 1.0)), "shift_invariant": _SHIFTED},
     ),
 }
