@@ -39,8 +39,8 @@ class Interval:
         if (self.low, self.high) == (0, 1):
             return x - x * x
         # The first number inside an open end is as good as the last outside.
-        low = self.low if self.closed_low else np.nextafter(self.low, np.inf, dtype=x.dtype)
-        high = self.high if self.closed_high else np.nextafter(self.high, -np.inf, dtype=x.dtype)
+        low = self.low if self.closed_low else _next_normal(self.low, np.inf, x.dtype)
+        high = self.high if self.closed_high else _next_normal(self.high, -np.inf, x.dtype)
         ends = [x - low] if self.low > -math.inf else []
         ends += [high - x] if self.high < math.inf else []
         return functools.reduce(jnp.minimum, ends)
@@ -49,6 +49,27 @@ class Interval:
         left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
         low, high = (f"{x:g}".replace("inf", "∞") for x in (self.low, self.high))
         return f"{left}{low}, {high}{right}"
+
+
+def _next_normal(end: float, towards: float, dtype: Any) -> Any:
+    """The next number that no machine flushes to zero."""
+    return np.nextafter(end, towards, dtype=dtype) if end else np.copysign(np.finfo(dtype).tiny, towards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """The whole numbers from zero on."""
+
+    def holds(self, x: Any) -> Any:
+        """Whether x is one of them, elementwise, for NumPy and JAX alike."""
+        return (x >= 0) & (x % 1 == 0)
+
+    def margin(self, x: Array) -> Array:
+        """Minus the distance to the whole number below, or to zero: negative just where x is none."""
+        return jnp.minimum(x, jnp.floor(x) - x)
+
+    def __str__(self) -> str:
+        return "{0, 1, 2, ...}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +102,7 @@ class Named:
         return self.words
 
 
-Domain = Interval | Choice | Named
+Domain = Interval | Counts | Choice | Named
 
 REAL = Interval()
 POSITIVE = Interval(low=0.0)
@@ -89,6 +110,7 @@ NON_NEGATIVE = Interval(low=0.0, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True, closed_high=True)
 HALF_OPEN_UNIT = Interval(0.0, 1.0, closed_low=True)
 ABOVE_MINUS_ONE = Interval(low=-1.0)
+COUNTS = Counts()
 SIGNS = Choice((-1.0, 1.0))
 CLASSES = Named("class ids in [0, K), or distributions over the K classes")
 DISTRIBUTION = Named("a distribution over the last axis")
@@ -194,7 +216,9 @@ def spoil_outside(who: str, name: str, losses: Array, array: Array, domain: Doma
         return losses
     array = array.astype(losses.dtype)
     _report(who, name, array, domain.holds(array), domain)
-    return numerics.spoil(losses, domain.margin(array))
+    margin = domain.margin(array)
+    items = tuple(range(losses.ndim, array.ndim))
+    return numerics.spoil(losses, jnp.min(margin, axis=items) if items else margin)
 
 
 # --- the kinds of input -----------------------------------------------------------------------
@@ -207,6 +231,17 @@ def paired(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     _same_shape(who, **{first: predictions, second: targets})
     dtype = compute_dtype(predictions, targets)
     return predictions.astype(dtype), targets.astype(dtype)
+
+
+def alike(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Parameters, floating point, and last the targets, all of one shape `[*rows]`: likelihoods."""
+    *names, last = arrays
+    parameters = _real(who, **{name: arrays[name] for name in names})
+    given = [*parameters, _number(who, last, arrays[last])]
+    for name, array in zip((*names[1:], last), given[1:], strict=True):
+        _same_shape(who, **{names[0]: given[0], name: array})
+    dtype = compute_dtype(*given)
+    return [array.astype(dtype) for array in given]
 
 
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:

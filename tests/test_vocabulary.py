@@ -8,7 +8,7 @@ import typing
 import pytest
 
 import jaxloss as jl
-from jaxloss._contracts import Choice, Interval, Named
+from jaxloss._contracts import Choice, Counts, Interval, Named
 from jaxloss._loss import CARDS
 
 # The data arguments, predictions first, by the kind of task.
@@ -19,6 +19,12 @@ DATA = {
     ("probabilities", "labels"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
+    # The parameters of a distribution, then what it is to explain.
+    ("mean", "variance", "targets"),
+    ("mean", "scale", "targets"),
+    ("loc", "scale", "targets"),
+    ("loc", "scale", "df", "targets"),
+    ("log_rate", "targets"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
@@ -66,7 +72,7 @@ def test_the_data_arguments_are_of_the_vocabulary(card):
 @every_loss
 def test_all_that_is_no_data_is_keyword_only(card):
     kinds = [p.kind for p in parameters(card)]
-    assert set(kinds[2:]) <= {inspect.Parameter.KEYWORD_ONLY}
+    assert set(kinds[len(card.domain) :]) <= {inspect.Parameter.KEYWORD_ONLY}
 
 
 @every_loss
@@ -194,9 +200,8 @@ def test_the_card_has_a_domain_for_each_data_argument(card):
 
 @every_loss
 def test_every_domain_is_one_of_the_kinds_there_are(card):
-    assert all(
-        isinstance(d, Interval | Choice | Named) for d in (*card.domain.values(), *card.options.values())
-    )
+    kinds = Interval | Counts | Choice | Named
+    assert all(isinstance(d, kinds) for d in (*card.domain.values(), *card.options.values()))
 
 
 @every_loss

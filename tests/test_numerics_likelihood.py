@@ -1,0 +1,194 @@
+"""The special functions of the likelihoods against mpmath, each within the ULPs its docstring states."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from accuracy_table import exact, ulps
+from mpmath import mpf
+from test_numerics import every_dtype, magnitudes, pairs, stated
+
+from jaxloss import numerics
+
+HALF = mpf(1) / 2
+
+
+class Spec(NamedTuple):
+    """A primitive: its data, its truth, and its derivative by each argument.
+
+    `against`: what an error of the value is measured against, and of each derivative, where terms cancel.
+    """
+
+    function: Callable[..., Any]
+    data: Callable[[Any], tuple[np.ndarray, ...]]
+    value: Callable[..., Any]
+    slopes: tuple[Callable[..., Any], ...]
+    against: tuple[Callable[..., Any] | None, ...] = (None, None, None, None)
+
+
+def positive(low: float, high: float, count: int = 60) -> Callable[[Any], tuple[np.ndarray]]:
+    return lambda dtype: (magnitudes(dtype, count, low=low, high=high).astype(dtype),)
+
+
+def above_minus_one(dtype: Any) -> tuple[np.ndarray]:
+    size = magnitudes(dtype, 60, low=1e-15, high=1e15)
+    near = -1 + magnitudes(dtype, 10, low=1e-6, high=0.9)
+    points = [-0.5, -0.4999, 0.5, 0.5001, *np.linspace(-0.95, 1, 40)]
+    return (np.concatenate([size, -size[size < 0.9], near, points]).astype(dtype),)
+
+
+def residuals_and_scales(dtype: Any) -> tuple[np.ndarray, ...]:
+    size = magnitudes(dtype, 16, low=1e-12, high=1e12)
+    both = np.concatenate([size, -size, [0.3, 1, -2, 5, -9]]).astype(dtype)
+    return pairs(both, np.concatenate([size[::2], [0.5, 1, 2]]).astype(dtype))
+
+
+def with_degrees(dtype: Any) -> tuple[np.ndarray, ...]:
+    x, scale = residuals_and_scales(dtype)
+    kept = np.abs(np.log10(np.abs(x / scale))) < 10
+    x, scale = x[kept], scale[kept]
+    degrees = np.resize(np.array([1e-3, 0.5, 1, 2, 3.5, 30, 1e3, 1e6, 1e9], dtype), x.shape)
+    return x, scale, degrees
+
+
+def counts(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Every count with rates at it, near it and far from it."""
+    whole = np.array([0, 1, 2, 3, 7, 20, 100, 1e3, 1e4, 1e6], dtype)
+    apart = np.array([0, 1e-6, -1e-4, 0.01, -0.1, 0.4, -0.45, 0.55, -0.6, 1, -2, 5, -20], dtype)
+    k, away = pairs(whole, apart)
+    return (np.log(np.maximum(k, 1)) + away).astype(dtype), k
+
+
+def binet(z: Any) -> Any:
+    return mpmath.loggamma(z) - (z - HALF) * mpmath.log(z) + z - mpmath.log(2 * mpmath.pi) / 2
+
+
+def half_step(x: Any) -> Any:
+    return mpmath.loggamma(x) - mpmath.loggamma(x + HALF) + mpmath.log(x) / 2
+
+
+def tail_share(x: Any, s: Any, df: Any) -> Any:
+    return x**2 / (df * s**2 + x**2)
+
+
+def poisson(eta: Any, k: Any) -> Any:
+    return mpmath.exp(eta) - k * eta + mpmath.loggamma(k + 1)
+
+
+def bump(z: Any) -> Any:
+    return mpmath.sqrt(2 / mpmath.pi) * mpmath.exp(-z * z / 2) - 1 / mpmath.sqrt(mpmath.pi)
+
+
+SPECS = [
+    Spec(
+        numerics.binet,
+        positive(1e-6, 1e6),
+        binet,
+        (lambda z: mpmath.digamma(z) - mpmath.log(z) + 1 / (2 * z),),
+        (None, lambda z: 1 / z if z < 1 else 0),
+    ),
+    Spec(
+        numerics.log1p_excess,
+        above_minus_one,
+        lambda x: x - mpmath.log1p(x),
+        (lambda x: x / (1 + x),),
+    ),
+    Spec(
+        numerics.gamma_half_step,
+        positive(1e-6, 1e6),
+        half_step,
+        (lambda x: mpmath.digamma(x) - mpmath.digamma(x + HALF) + 1 / (2 * x),),
+        # A quarter of 1/x² is made of terms of which one is the half.
+        (None, lambda x: 1 / x**2 if x > 1 else 1 / x),
+    ),
+    Spec(
+        numerics.square_over,
+        residuals_and_scales,
+        lambda x, y: x * x / y,
+        (lambda x, y: 2 * x / y, lambda x, y: -((x / y) ** 2)),
+    ),
+    Spec(
+        numerics.log1p_square,
+        residuals_and_scales,
+        lambda x, y: mpmath.log1p((x / y) ** 2),
+        (lambda x, y: 2 * x / (x**2 + y**2), lambda x, y: -2 * x**2 / (x**2 + y**2) / y),
+    ),
+    Spec(
+        numerics.heavy_tail,
+        with_degrees,
+        lambda x, s, df: (df + 1) / 2 * mpmath.log1p((x / s) ** 2 / df),
+        (
+            lambda x, s, df: (df + 1) * x / (df * s**2 + x**2),
+            lambda x, s, df: -(df + 1) * tail_share(x, s, df) / s,
+            lambda x, s, df: (-mpmath.log1p(-tail_share(x, s, df)) - tail_share(x, s, df) * (1 + 1 / df)) / 2,
+        ),
+        (None, None, None, lambda x, s, df: tail_share(x, s, df) ** 2 + tail_share(x, s, df) / df),
+    ),
+    Spec(
+        numerics.poisson_nll,
+        counts,
+        poisson,
+        (lambda eta, k: mpmath.exp(eta) - k, lambda eta, k: mpmath.digamma(k + 1) - eta),
+        (
+            lambda eta, k: poisson(eta, k) + abs(mpmath.exp(eta) - k) * abs(eta),
+            lambda eta, k: mpmath.exp(eta) + k,
+            lambda eta, k: abs(eta) + 1,
+        ),
+    ),
+    Spec(
+        numerics.gaussian_crps,
+        residuals_and_scales,
+        lambda r, s: r * mpmath.erf(r / s / mpmath.sqrt(2)) + s * bump(r / s),
+        (lambda r, s: mpmath.erf(r / s / mpmath.sqrt(2)), lambda r, s: bump(r / s)),
+        (None, None, lambda r, s: 1),
+    ),
+]
+every_primitive = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.function.__name__)
+
+
+def rows_of(spec: Spec, dtype: Any) -> list[tuple[Any, ...]]:
+    return list(zip(*map(exact, spec.data(dtype)), strict=True))
+
+
+@every_dtype
+@every_primitive
+def test_the_value_keeps_to_its_ulps(spec, dtype):
+    got, rows = jax.jit(spec.function)(*spec.data(dtype)), rows_of(spec, dtype)
+    against = spec.against[0] and [spec.against[0](*row) for row in rows]
+    assert ulps(got, [spec.value(*row) for row in rows], against).max() <= stated(spec.function)
+
+
+@every_dtype
+@every_primitive
+def test_each_derivative_keeps_to_its_ulps(spec, dtype):
+    data, rows = spec.data(dtype), rows_of(spec, dtype)
+    for position, slope in enumerate(spec.slopes):
+        got = jax.jit(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
+        measure = spec.against[1 + position]
+        against = measure and [measure(*row) for row in rows]
+        assert ulps(got, [slope(*row) for row in rows], against).max() <= stated(spec.function)
+
+
+@every_dtype
+@every_primitive
+def test_the_value_under_differentiation_is_the_plain_value(spec, dtype):
+    data = spec.data(dtype)
+    under, _ = jax.jit(lambda a: jax.jvp(spec.function, a, tuple(map(jnp.ones_like, a))))(data)
+    np.testing.assert_allclose(under, jax.jit(spec.function)(*data), rtol=4 * np.finfo(dtype).eps)
+
+
+@every_primitive
+@pytest.mark.parametrize("nan", range(3))
+def test_no_special_function_hides_a_nan(spec, nan):
+    count = len(spec.slopes)
+    point = [jnp.float32(np.nan if i == nan % count else 1) for i in range(count)]
+    assert jnp.isnan(spec.function(*point))
+
+
+def test_the_log_of_a_square_of_1e76_does_not_overflow():
+    got = numerics.log1p_square(jnp.float32(1e38), jnp.float32(2e-38))
+    np.testing.assert_allclose(got, 152 * np.log(10) - 2 * np.log(2), rtol=1e-6)
