@@ -82,7 +82,7 @@ def choose(table: Table, name: str | None) -> Card:
     best = [card for card in fitting if card.task == fitting[0].task]
     if not best:
         kind = _kind(table)
-        takes = " and ".join(f"{card.name} is for {_TAKES.get(card.task, card.task)}" for card in found)
+        takes = " and ".join(f"{card.name} is for {SERVED.get(card.task, card.task)}" for card in found)
         msg = f"`{name}` does not fit: {takes}, and the target `{table.target_name}` is {kind}"
     elif len(best) > 1:
         msg = f"`{name}` is ambiguous: say {' or '.join(card.name for card in best)}"
@@ -107,7 +107,8 @@ def named(name: str) -> list[Card]:
     raise BadInput(msg)
 
 
-_TAKES = {
+# What a target must be for the losses of a task; a loss of another task is no table's.
+SERVED = {
     "regression": "numbers",
     "vector": "vectors",
     "binary": "two classes",

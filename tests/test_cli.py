@@ -241,7 +241,15 @@ def trained(problem, steps, rate=None):
     )
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CARDS if CARDS[name].task != "vector"))
+# Scores of zero cost a perceptron nothing: there descent has nowhere to go.
+TRAINED = sorted(
+    name
+    for name, card in CARDS.items()
+    if card.task in _problem.SERVED and card.task != "vector" and name != "binary.perceptron"
+)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_loss_trains_on_a_target_it_fits_at_the_default_rate(name):
     card = CARDS[name]
     with cli._float64():
