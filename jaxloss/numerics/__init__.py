@@ -32,12 +32,15 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
     "absolute",
     "apart",
+    "bell_depth",
     "bernoulli_nll",
+    "biweight",
     "class_pivot",
     "clipped_square",
     "cut",
@@ -45,6 +48,7 @@ __all__ = [
     "expected_surprise",
     "log1mexp",
     "log1p_difference",
+    "log1p_square",
     "log_cosh",
     "log_normaliser",
     "logsumexp",
@@ -55,12 +59,14 @@ __all__ = [
     "relative_distance",
     "relu",
     "safe_norm",
+    "saturation",
     "sigmoid",
     "smooth_abs",
     "softplus",
     "spoil",
     "surprise",
     "surprises",
+    "tilted_square",
     "unit",
     "xlog1py",
     "xlogy",
