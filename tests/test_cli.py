@@ -248,12 +248,20 @@ TRAINED = sorted(
     if card.task in _problem.SERVED and card.task != "vector" and name != "binary.perceptron"
 )
 
+# A loss that redescends sees no row far beyond its scale, and this table's residuals are about 10.
+WIDE = {
+    "robust.cauchy": {"scale": 10.0},
+    "robust.geman_mcclure": {"scale": 10.0},
+    "robust.welsch": {"scale": 10.0},
+    "robust.tukey_biweight": {"c": 40.0},
+}
+
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_loss_trains_on_a_target_it_fits_at_the_default_rate(name):
     card = CARDS[name]
     with cli._float64():
-        problem = _problem.pose(small(card.task), card, {}, fraction=0.2, seed=0)
+        problem = _problem.pose(small(card.task), card, WIDE.get(name, {}), fraction=0.2, seed=0)
         run = trained(problem, 40)
         np.testing.assert_allclose(run.history[0], problem.unit, rtol=1e-12)
         assert run.history[-1] < 0.9 * problem.unit

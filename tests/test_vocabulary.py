@@ -28,8 +28,8 @@ DATA = {
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "pos_weight",
-    "quantile", "z_loss",
+    "alpha", "beta", "c", "class_weights", "delta", "epsilon", "expectile", "gamma", "label_smoothing",
+    "pos_weight", "quantile", "scale", "z_loss",
 }  # fmt: skip
 OTHER = {"class_where", "ignore_index"}
 FAMILIES = {

@@ -1,17 +1,19 @@
-"""Losses whose best constant prediction is a quantile of the targets."""
+"""Losses whose best constant prediction is a quantile of the targets, or its smoother relatives."""
 
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxloss._contracts import REAL, UNIT, on_trailing_axes, paired
+from jaxloss._contracts import POSITIVE, REAL, UNIT, on_trailing_axes, paired
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import relu
+from jaxloss.numerics import relu, tilted_square
+
+_REALS = {"predictions": REAL, "targets": REAL}
 
 
 @loss(
     "regression",
-    domain={"predictions": REAL, "targets": REAL},
+    domain=_REALS,
     options={"quantile": UNIT},
     claims=Claims(
         non_negative=True,
@@ -54,3 +56,98 @@ def pinball(
     quantile = on_trailing_axes("quantile.pinball", "quantile", quantile, predictions)
     over = predictions - targets
     return quantile * relu(-over) + (1 - quantile) * relu(over)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"quantile": UNIT, "delta": POSITIVE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        lipschitz=0.5,
+        smooth=0.5,
+        shift_invariant=True,
+    ),
+    source="Dabney et al. (2018), Distributional RL with Quantile Regression, AAAI, eq. 10.",
+)
+def quantile_huber(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    quantile: float | Array = 0.5,
+    delta: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """Pinball loss with its corner rounded off within delta: a Huber loss, tilted.
+
+        ℓ = w H(|r|),    ∂ℓ/∂p = w clip(r, −δ, δ),    w = τ where p ≤ t, else 1 − τ
+
+    where H(x) = ½x² for x ≤ δ, else δ(x − ½δ). As δ → 0, ℓ/δ is the pinball loss; some divide by δ.
+    At τ = ½ it is half the Huber loss.
+
+    Args:
+        predictions: floating point, any unit u.
+        targets: of the same shape, in the same unit.
+        quantile: τ in [0, 1]; an array stands against the trailing axes, one quantile a column.
+        delta: the residual from which the loss is linear, in that unit, > 0.
+
+    Returns:
+        The loss of each row, in u².
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete option out of its range; a quantile that fits no trailing axes.
+
+    """
+    predictions, targets = paired("quantile.quantile_huber", predictions=predictions, targets=targets)
+    quantile = on_trailing_axes("quantile.quantile_huber", "quantile", quantile, predictions)
+    return tilted_square(predictions - targets, quantile, delta)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"expectile": UNIT},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        convex=True,
+        smooth=1.0,
+        shift_invariant=True,
+        elicits="mean",
+    ),
+    source="Newey & Powell (1987), Asymmetric Least Squares Estimation and Testing, Econometrica 55(4).",
+)
+def expectile(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    expectile: float | Array = 0.5,
+) -> Float[Array, "*rows"]:
+    """Squared error tilted so that its best constant prediction is an expectile.
+
+        ℓ = w r²,    ∂ℓ/∂p = 2w r,    w = τ where p ≤ t, else 1 − τ
+
+    At τ = ½ it is half the squared error, and the expectile is the mean. As a value loss of implicit
+    Q-learning, p is the value and t the action value.
+
+    Args:
+        predictions: floating point, any unit u.
+        targets: of the same shape, in the same unit.
+        expectile: τ in [0, 1]; an array stands against the trailing axes, one expectile a column.
+
+    Returns:
+        The loss of each row, in u².
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete expectile outside [0, 1], or one that fits no trailing axes.
+
+    """
+    predictions, targets = paired("quantile.expectile", predictions=predictions, targets=targets)
+    expectile = on_trailing_axes("quantile.expectile", "expectile", expectile, predictions)
+    below, above = relu(targets - predictions), relu(predictions - targets)
+    return expectile * below * below + (1 - expectile) * above * above

@@ -1,5 +1,7 @@
 """Losses of the residual r = predictions − targets that grow more slowly than its square."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -7,7 +9,7 @@ from jaxtyping import Float, Real
 
 from jaxloss._contracts import POSITIVE, REAL, paired
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import clipped_square, smooth_abs
+from jaxloss.numerics import bell_depth, biweight, clipped_square, log1p_square, saturation, smooth_abs
 
 _REALS = {"predictions": REAL, "targets": REAL}
 _CONVEX = Claims(
@@ -115,3 +117,163 @@ def pseudo_huber(
     """
     predictions, targets = paired("robust.pseudo_huber", predictions=predictions, targets=targets)
     return delta * (delta * smooth_abs((predictions - targets) / delta))
+
+
+# --- redescending: an outlier pulls the less the farther it lies --------------------------------
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"scale": POSITIVE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=math.sqrt(0.5),
+        smooth=1.0,
+        shift_invariant=True,
+    ),
+    source="Black & Anandan (1996), The Robust Estimation of Multiple Motions; Barron (2019), α = 0.",
+)
+def cauchy(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    scale: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """A loss that grows as a logarithm (Lorentzian): the negative log-density of a Cauchy law, from its mode.
+
+        ℓ = log(1 + ½(r/c)²),    ∂ℓ/∂p = (r/c²) / (1 + ½(r/c)²)
+
+    Near zero it is ½(r/c)². It is `general` at alpha = 0 and the same scale; the Cauchy law whose
+    density it measures has scale √2·c.
+
+    Args:
+        predictions: floating point, any unit u.
+        targets: of the same shape, in the same unit.
+        scale: c, the residual of an inlier, in that unit, > 0.
+
+    Returns:
+        The loss of each row, without unit.
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete scale that is not positive.
+
+    """
+    predictions, targets = paired("robust.cauchy", predictions=predictions, targets=targets)
+    return log1p_square(predictions - targets, math.sqrt(2) * scale)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"scale": POSITIVE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=math.sqrt(27) / 8,
+        smooth=1.0,
+        bounded=2.0,
+        shift_invariant=True,
+    ),
+    source="Geman & McClure (1985), Bayesian image analysis, an application to SPECT; Barron (2019), α = −2.",
+)
+def geman_mcclure(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    scale: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """A loss that saturates at 2: an outlier costs the same however far it lies.
+
+        ℓ = 2(r/c)² / ((r/c)² + 4),    ∂ℓ/∂p = (r/c²) / (1 + ¼(r/c)²)²
+
+    Near zero it is ½(r/c)². It is `general` at alpha = −2 and the same scale. Others write
+    r²/(r² + c²): that is half of this at half the scale.
+
+    Args and errors as for `cauchy`.
+    """
+    predictions, targets = paired("robust.geman_mcclure", predictions=predictions, targets=targets)
+    return 2 * saturation(predictions - targets, 2 * scale)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"scale": POSITIVE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=math.exp(-0.5),
+        smooth=1.0,
+        bounded=1.0,
+        shift_invariant=True,
+    ),
+    source="Dennis & Welsch (1978), Techniques for nonlinear least squares; Barron (2019), α = −∞.",
+)
+def welsch(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    scale: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """A loss that saturates at 1 as fast as a bell curve falls (Leclerc, correntropy).
+
+        ℓ = 1 − exp(−½(r/c)²),    ∂ℓ/∂p = (r/c²) exp(−½(r/c)²)
+
+    Near zero it is ½(r/c)². It is `general` at alpha = −∞ and the same scale.
+
+    Args and errors as for `cauchy`.
+    """
+    predictions, targets = paired("robust.welsch", predictions=predictions, targets=targets)
+    return bell_depth(predictions - targets, scale)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"c": POSITIVE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        lipschitz=4.685 * 16 / (25 * math.sqrt(5)),
+        smooth=1.0,
+        bounded=4.685**2 / 6,
+        shift_invariant=True,
+    ),
+    source="Beaton & Tukey (1974), The fitting of power series, Technometrics 16(2).",
+)
+def tukey_biweight(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    c: float | Array = 4.685,
+) -> Float[Array, "*rows"]:
+    """A loss that is constant beyond c: a farther outlier has no influence at all.
+
+        ℓ = c²/6 (1 − (1 − (r/c)²)³) where |r| ≤ c, else c²/6,    ∂ℓ/∂p = r (1 − (r/c)²)², else 0
+
+    Near zero it is ½r². A prediction farther than c from its target gets no gradient: begin from a
+    fit by another loss.
+
+    Args:
+        predictions: floating point, any unit u.
+        targets: of the same shape, in the same unit.
+        c: the residual from which the loss is constant, in that unit, > 0. At 4.685 deviations of a
+            normal error the fit has 95 % of least squares' efficiency.
+
+    Returns:
+        The loss of each row, in u².
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete c that is not positive.
+
+    """
+    predictions, targets = paired("robust.tukey_biweight", predictions=predictions, targets=targets)
+    return biweight(predictions - targets, c)

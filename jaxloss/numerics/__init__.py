@@ -33,6 +33,7 @@ from jaxloss.numerics.pairs import (
     xlogy,
 )
 from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
+from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -50,8 +51,10 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
     "apart",
+    "bell_depth",
     "bernoulli_nll",
     "binet",
+    "biweight",
     "class_pivot",
     "clipped_square",
     "cut",
@@ -76,6 +79,7 @@ __all__ = [
     "relative_distance",
     "relu",
     "safe_norm",
+    "saturation",
     "sigmoid",
     "smooth_abs",
     "softplus",
@@ -84,6 +88,7 @@ __all__ = [
     "square_over",
     "surprise",
     "surprises",
+    "tilted_square",
     "unit",
     "xlog1py",
     "xlogy",

@@ -1,4 +1,4 @@
-"""The pinball loss by hand: Koenker & Bassett (1978), sec. 3."""
+"""Tilted losses by hand: Koenker & Bassett (1978), sec. 3; Dabney et al. (2018); Newey & Powell (1987)."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -6,7 +6,8 @@ from hypothesis.extra.numpy import arrays
 from mpmath import mpf
 
 from oracles._case import ROWS, Case, Evidence, each, floats, number, one_each, sign
-from oracles.regression import HARD, at_zero, calm_draws, residual_case, residual_draws, rows
+from oracles.regression import BENT, HARD, SAMPLE, at_zero, calm_draws, residual_case, residual_draws, rows
+from oracles.robust import POSITIVE, huber, huber_slope
 
 HALF = mpf(1) / 2
 
@@ -17,6 +18,31 @@ def pinball(p, t, quantile=HALF):
 
 def slope(p, t, quantile=HALF):
     return {-1: -quantile, 0: mpf(0), 1: 1 - quantile}[sign(p - t)]
+
+
+def tilt(p, t, level):
+    return level if t > p else 1 - level
+
+
+def tilted_huber(p, t, quantile=HALF, delta=1):
+    return tilt(p, t, quantile) * huber(p, t, delta)
+
+
+def tilted_huber_slope(p, t, quantile=HALF, delta=1):
+    return tilt(p, t, quantile) * huber_slope(p, t, delta)
+
+
+def tilted_square(p, t, expectile=HALF):
+    return tilt(p, t, expectile) * (p - t) ** 2
+
+
+def tilted_square_slope(p, t, expectile=HALF):
+    return tilt(p, t, expectile) * 2 * (p - t)
+
+
+def bends(p, t, delta=1, **_):
+    # Second derivatives jump where the prediction passes the target, and delta away from it.
+    return min(abs(p - t), abs(abs(p - t) - delta))
 
 
 IN_QUANTILE = {"quantile": lambda p, t, quantile: t - p}
@@ -49,9 +75,12 @@ def with_quantile(kind: str, strategy: st.SearchStrategy) -> Case:
     )
 
 
+LEVEL = number(0.0, 1.0, low=0.01, high=0.99)
+TILTED = each(quantile=LEVEL, delta=POSITIVE)
+
 CASES = (
     residual_case("quantile.pinball", value=pinball, gradient=slope, kinks=at_zero),
-    with_quantile("quantile", number(0.0, 1.0, low=0.01, high=0.99)),
+    with_quantile("quantile", LEVEL),
     with_quantile("one a row", arrays(np.float64, (ROWS,), elements=LEVELS, fill=st.nothing())),
     Case(
         "quantile.pinball/one a column",
@@ -65,11 +94,47 @@ CASES = (
         with_options=True,
         hard={"prediction on target": lambda data, _: bool(np.any(data[0] == data[1]))},
     ),
+    residual_case("quantile.quantile_huber", value=tilted_huber, gradient=tilted_huber_slope, kinks=bends),
+    Case(
+        "quantile.quantile_huber/quantile and delta",
+        value=tilted_huber,
+        gradient=tilted_huber_slope,
+        option_gradients={
+            "quantile": lambda p, t, quantile, delta: sign(t - p) * huber(p, t, delta),
+            "delta": lambda p, t, quantile, delta: tilt(p, t, quantile) * max(abs(p - t) - delta, 0),
+        },
+        kinks=bends,
+        draws=residual_draws(TILTED, "delta"),
+        calm=calm_draws(options=TILTED),
+        with_options=True,
+        hard={**HARD, "quantile at its end": lambda _, options: bool(options["quantile"] == 1)},
+    ),
+    residual_case("quantile.expectile", value=tilted_square, gradient=tilted_square_slope, kinks=at_zero),
+    Case(
+        "quantile.expectile/expectile",
+        value=tilted_square,
+        gradient=tilted_square_slope,
+        option_gradients={"expectile": lambda p, t, expectile: sign(t - p) * (p - t) ** 2},
+        kinks=at_zero,
+        draws=residual_draws(each(expectile=LEVEL)),
+        calm=calm_draws(options=each(expectile=LEVEL)),
+        with_options=True,
+        hard={**HARD, "expectile at its end": lambda _, options: bool(options["expectile"] == 1)},
+    ),
 )
 
 EVIDENCE = {
     "quantile.pinball": Evidence(
         attained={"lipschitz": rows(2.0, 0.0)},
         refuted_by={"bounded": rows(1e7, 0.0), "smooth": (rows(1e-9, 0.0), rows(-1e-9, 0.0))},
-    )
+    ),
+    "quantile.quantile_huber": Evidence(
+        attained={"lipschitz": rows(2.0, 0.0), "smooth": (rows(0.5, 0.0), rows(-0.5, 0.0))},
+        refuted_by={"bounded": rows(1e6, 0.0)},
+        sample=SAMPLE,
+    ),
+    "quantile.expectile": Evidence(
+        attained={"smooth": BENT},
+        refuted_by={"bounded": rows(1e6, 0.0), "lipschitz": rows(1e6, 0.0)},
+    ),
 }

@@ -1,9 +1,9 @@
-"""Losses that grow more slowly than the square, by hand: Huber, Girshick, Charbonnier."""
+"""Losses that grow more slowly than the square, by hand: Huber, Girshick, Charbonnier, Barron."""
 
-from mpmath import mp
+from mpmath import mp, mpf
 
 from oracles._case import Case, Evidence, number, sign
-from oracles.regression import SAMPLE, case_with, residual_case, rows
+from oracles.regression import SAMPLE, _default, case_with, residual_case, rows
 
 # --- Huber (1964); Girshick (2015), eq. 3; Charbonnier et al. (1994) ----------------------------
 
@@ -37,6 +37,68 @@ def charbonnier_slope(p, t, delta=1):
 def charbonnier_in_delta(p, t, delta):
     x = (p - t) / delta
     return delta * (2 * (mp.sqrt(1 + x * x) - 1) - x * x / mp.sqrt(1 + x * x))
+
+
+# --- Black & Anandan (1996), Geman & McClure (1985), Dennis & Welsch (1978), as Barron (2019) scales them;
+# --- Beaton & Tukey (1974) ------------------------------------------------------------------------
+
+
+def cauchy(p, t, scale=1):
+    return mp.log(1 + ((p - t) / scale) ** 2 / 2)
+
+
+def cauchy_slope(p, t, scale=1):
+    return (p - t) / scale**2 / (1 + ((p - t) / scale) ** 2 / 2)
+
+
+def geman_mcclure(p, t, scale=1):
+    x = (p - t) / scale
+    return 2 * x**2 / (x**2 + 4)
+
+
+def geman_mcclure_slope(p, t, scale=1):
+    x = (p - t) / scale
+    return x / scale / (1 + x**2 / 4) ** 2
+
+
+def welsch(p, t, scale=1):
+    return 1 - mp.exp(-(((p - t) / scale) ** 2) / 2)
+
+
+def welsch_slope(p, t, scale=1):
+    return (p - t) / scale**2 * mp.exp(-(((p - t) / scale) ** 2) / 2)
+
+
+def welsch_slope_scale(p, t, scale=1):
+    # A rounding of r/c is (r/c)² of them in the exponential.
+    return welsch_slope(p, t, scale) * (1 + ((p - t) / scale) ** 2)
+
+
+def by_scale(slope):
+    """∂ℓ/∂c of a function of r/c."""
+    return {"scale": lambda p, t, scale: -slope(p, t, scale) * (p - t) / scale}
+
+
+def biweight(p, t, c="4.685"):
+    c = _default(c)
+    x = min(abs(p - t) / c, mpf(1))
+    return c**2 / 6 * (1 - (1 - x**2) ** 3)
+
+
+def biweight_slope(p, t, c="4.685"):
+    c = _default(c)
+    return (p - t) * (1 - ((p - t) / c) ** 2) ** 2 if abs(p - t) < c else 0
+
+
+def biweight_slope_scale(p, t, c="4.685"):
+    # p − t is rounded before it is taken from c: what is left of c has that error.
+    x = (p - t) / _default(c)
+    return (p - t) * (1 - x**2) * (1 + 4 * x**2) if abs(x) < 1 else 0
+
+
+def biweight_in_c(p, t, c):
+    x = min(abs(p - t) / c, mpf(1))
+    return c * x**4 * (3 - 2 * x**2) / 3
 
 
 POSITIVE = number(1.0, 0.5, low=0.01, high=8.0)
@@ -73,6 +135,49 @@ CASES: tuple[Case, ...] = (
         gradient=charbonnier_slope,
         option_gradients={"delta": charbonnier_in_delta},
     ),
+    residual_case("robust.cauchy", value=cauchy, gradient=cauchy_slope),
+    case_with(
+        "robust.cauchy",
+        "scale",
+        POSITIVE,
+        value=cauchy,
+        gradient=cauchy_slope,
+        option_gradients=by_scale(cauchy_slope),
+    ),
+    residual_case("robust.geman_mcclure", value=geman_mcclure, gradient=geman_mcclure_slope),
+    case_with(
+        "robust.geman_mcclure",
+        "scale",
+        POSITIVE,
+        value=geman_mcclure,
+        gradient=geman_mcclure_slope,
+        option_gradients=by_scale(geman_mcclure_slope),
+    ),
+    residual_case("robust.welsch", value=welsch, gradient=welsch_slope, gradient_scale=welsch_slope_scale),
+    case_with(
+        "robust.welsch",
+        "scale",
+        POSITIVE,
+        value=welsch,
+        gradient=welsch_slope,
+        gradient_scale=welsch_slope_scale,
+        option_gradients=by_scale(welsch_slope),
+    ),
+    residual_case(
+        "robust.tukey_biweight",
+        value=biweight,
+        gradient=biweight_slope,
+        gradient_scale=biweight_slope_scale,
+    ),
+    case_with(
+        "robust.tukey_biweight",
+        "c",
+        POSITIVE,
+        value=biweight,
+        gradient=biweight_slope,
+        gradient_scale=biweight_slope_scale,
+        option_gradients={"c": biweight_in_c},
+    ),
 )
 
 _FAR = {"bounded": rows(1e6, 0.0)}
@@ -80,4 +185,27 @@ _BENT = (rows(1e-3, 0.0), rows(-1e-3, 0.0))
 EVIDENCE = {
     name: Evidence(attained={"lipschitz": rows(20.0, 0.0), "smooth": _BENT}, refuted_by=_FAR, sample=SAMPLE)
     for name in ("robust.huber", "robust.smooth_l1", "robust.pseudo_huber")
+}
+_CAPPED = {"convex": (rows(2.0, 0.0), rows(100.0, 0.0))}
+EVIDENCE |= {
+    "robust.cauchy": Evidence(
+        attained={"lipschitz": rows(2**0.5, 0.0), "smooth": _BENT},
+        refuted_by={**_CAPPED, "bounded": rows(1e300, 0.0)},
+        sample=SAMPLE,
+    ),
+    "robust.geman_mcclure": Evidence(
+        attained={"lipschitz": rows((4 / 3) ** 0.5, 0.0), "smooth": _BENT, "bounded": rows(1e3, 0.0)},
+        refuted_by=_CAPPED,
+        sample=SAMPLE,
+    ),
+    "robust.welsch": Evidence(
+        attained={"lipschitz": rows(1.0, 0.0), "smooth": _BENT, "bounded": rows(5.0, 0.0)},
+        refuted_by=_CAPPED,
+        sample=SAMPLE,
+    ),
+    "robust.tukey_biweight": Evidence(
+        attained={"lipschitz": rows(4.685 / 5**0.5, 0.0), "smooth": _BENT, "bounded": rows(5.0, 0.0)},
+        refuted_by=_CAPPED,
+        sample=SAMPLE,
+    ),
 }
