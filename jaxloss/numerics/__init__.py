@@ -33,7 +33,7 @@ from jaxloss.numerics.pairs import (
     xlogy,
 )
 from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
-from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
+from jaxloss.numerics.robust import bell_depth, biweight, saturation, tilted_square
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
     binet,

@@ -42,24 +42,6 @@ def _far(x: Array) -> float:
 
 
 @jax.custom_jvp
-def log1p_square(x: Array, scale: Array) -> Array:
-    """log(1 + (x/s)²), to 8 ULPs for any x and s > 0; ∂/∂x = 2x / (s² + x²), ∂/∂s = −(x/s) ∂/∂x."""
-    far = _far(x)
-    ratio = _at_most(far, x / scale)
-    return jnp.log1p(ratio * ratio) + 2 * jnp.log(jnp.maximum(jnp.abs(x) / (far * scale), 1))
-
-
-def _log1p_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
-    (x, scale), (dx, dscale) = primals, tangents
-    sine, _, inverse = _direction(x, scale)
-    from_x = term(lambda: 2 * sine * inverse, dx)
-    return log1p_square(x, scale), from_x - term(lambda: 2 * sine * (sine / scale), dscale)
-
-
-log1p_square.defjvp(_log1p_square_jvp, symbolic_zeros=True)
-
-
-@jax.custom_jvp
 def saturation(x: Array, scale: Array) -> Array:
     """x² / (s² + x²), to 12 ULPs for any x and s > 0; ∂/∂x = 2x s² / (s² + x²)², ∂/∂s = −(x/s) ∂/∂x."""
     ratio = _at_most(_far(x), x / scale)
