@@ -33,7 +33,7 @@ from jaxloss.numerics.pairs import (
     xlogy,
 )
 from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
-from jaxloss.numerics.robust import bell_depth, biweight, saturation, tilted_square
+from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
     binet,
@@ -41,7 +41,6 @@ from jaxloss.numerics.special import (
     gaussian_crps,
     heavy_tail,
     log1p_excess,
-    log1p_square,
     poisson_nll,
     square_over,
 )

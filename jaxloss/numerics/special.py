@@ -16,6 +16,7 @@ from jax import Array, lax
 from jaxloss.numerics.derivatives import term
 from jaxloss.numerics.elementwise import log1p
 from jaxloss.numerics.pairs import divide
+from jaxloss.numerics.robust import log1p_square
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -117,30 +118,10 @@ square_over.defjvp(_square_over_jvp, symbolic_zeros=True)
 # --- a square under a logarithm -----------------------------------------------------------------
 
 
-@jax.custom_jvp
-def log1p_square(x: Array, y: Array) -> Array:
-    """log(1 + (x/y)²) for y > 0, to 8 ULPs, without overflow; derivatives 2x/(x² + y²), −2x²/(x² + y²)/y."""
-    size = jnp.abs(x)
-    # Of a ratio above one the roots are divided: it may be 1e76, and its logarithm is 175.
-    above = jnp.log(jnp.maximum(jnp.sqrt(size) / jnp.sqrt(y), 1))
-    return 4 * above + jnp.log1p(jnp.square(jnp.minimum(size, y) / jnp.maximum(size, y)))
-
-
 def _shares_of_squares(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """x and y over the larger of the two, and the larger, a constant under differentiation."""
     larger = lax.stop_gradient(jnp.maximum(jnp.abs(x), y))
     return x / larger, y / larger, larger
-
-
-def _log1p_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
-    (x, y), (dx, dy) = primals, tangents
-    a, b, larger = _shares_of_squares(x, y)
-    total = a * a + b * b
-    from_x = term(lambda: 2 * (a / total / larger), dx)
-    return log1p_square(x, y), from_x - term(lambda: 2 * (a * a / total / y), dy)
-
-
-log1p_square.defjvp(_log1p_square_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
