@@ -209,6 +209,14 @@ def paired(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     return predictions.astype(dtype), targets.astype(dtype)
 
 
+def between(who: str, **arrays: ArrayLike) -> tuple[Array, ...]:
+    """Several predictions and, last, their targets, all of one shape `[*rows]`."""
+    *names, last = arrays
+    found = [paired(who, **{name: arrays[name], last: arrays[last]}) for name in names]
+    dtype = compute_dtype(*(prediction for prediction, _ in found))
+    return *(prediction.astype(dtype) for prediction, _ in found), found[0][1].astype(dtype)
+
+
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two arrays of one shape `[*rows, D]` whose last axis is one vector a row."""
     first, second = paired(who, **arrays)

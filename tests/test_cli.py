@@ -250,7 +250,10 @@ WIDE = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CARDS if CARDS[name].task != "vector"))
+ONE_PREDICTION = sorted(n for n, card in CARDS.items() if card.task != "vector" and len(card.domain) == 2)
+
+
+@pytest.mark.parametrize("name", ONE_PREDICTION)
 def test_every_loss_trains_on_a_target_it_fits_at_the_default_rate(name):
     card = CARDS[name]
     with cli._float64():
@@ -617,6 +620,11 @@ def test_a_loss_that_no_linear_model_can_feed_does_not_fit():
     card = dataclasses.replace(CARDS["robust.huber"], domain=domain)
     with pytest.raises(_sources.BadInput, match="no linear model predicts a tree"):
         _problem.pose(small("regression"), card, {}, fraction=0.2, seed=0)
+
+
+def test_a_loss_of_two_predictions_does_not_fit():
+    with pytest.raises(_sources.BadInput, match="no linear model predicts both lower and upper"):
+        _problem.pose(small("regression"), CARDS["quantile.interval_score"], {}, fraction=0.2, seed=0)
 
 
 def test_a_full_disk_is_told_in_one_line(job, monkeypatch):

@@ -276,7 +276,7 @@ def test_a_trailing_axis_too_many_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
     with pytest.raises(ValueError, match=case.loss) as refusal:
-        card.loss(data[0], data[1][..., None], **options)
+        card.loss(data[0], data[1][..., None], *data[2:], **options)
     assert str(data[0].shape) in str(refusal.value)
     assert str(data[1][..., None].shape) in str(refusal.value)
 
