@@ -217,7 +217,12 @@ def _encoded(target: np.ndarray, classes: np.ndarray | None, card: Card) -> np.n
 
 
 def _link(card: Card) -> Link:
-    domain = next(iter(card.domain.values()))
+    domain, *others = card.domain.values()
+    if len(others) > 1:
+        msg = (
+            f"{card.name} does not fit: no linear model predicts both {' and '.join(list(card.domain)[:-1])}"
+        )
+        raise BadInput(msg)
     if domain in _LINKS:
         return _LINKS[domain]
     msg = f"{card.name} does not fit: no linear model predicts {domain}"

@@ -18,7 +18,7 @@ DISTRIBUTIONS = {"log_predictions", "log_probabilities"}
 BEYOND = {"lipschitz": 1e3, "smooth": 1e6, "bounded": 1e3}
 
 
-# Claims that say nothing of a kind of loss, and why: there they are neither made nor refuted.
+# Claims that say nothing of a kind of loss, or of one loss, and why: there they are neither made nor refuted.
 _SYMMETRIC = "its arguments mean different things"
 _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
@@ -52,6 +52,7 @@ MEANINGLESS = {
         "zero_at_target": _TARGET,
     },
     "ranking": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
+    "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
     "sequence": {
         "symmetric": _SYMMETRIC,
         "shift_invariant": _SHIFTED,
@@ -61,8 +62,12 @@ MEANINGLESS = {
 }
 
 
+def meaningless(name: str) -> dict[str, str]:
+    return MEANINGLESS.get(name, {}) | MEANINGLESS.get(CARDS[name].task, {})
+
+
 def means_something(name: str, claim: str) -> bool:
-    return claim not in MEANINGLESS.get(CARDS[name].task, {})
+    return claim not in meaningless(name)
 
 
 def claiming(claim: str):
@@ -128,7 +133,7 @@ def test_every_claim_not_made_has_its_counterexample(name):
 
 @pytest.mark.parametrize("name", sorted(CARDS))
 def test_no_claim_is_made_that_says_nothing(name):
-    assert not any(_makes(CARDS[name].claims, claim) for claim in MEANINGLESS.get(CARDS[name].task, {}))
+    assert not any(_makes(CARDS[name].claims, claim) for claim in meaningless(name))
 
 
 @pytest.mark.parametrize("name", sorted(CARDS))
@@ -214,18 +219,17 @@ def test_a_loss_not_claimed_symmetric_differs_from_its_mirror_image(name):
 
 def shifted(name: str, data: Data, by: float) -> Data:
     """A constant added to all logits, or to predictions and targets."""
-    both = first_argument(name) in ("predictions", "log_predictions", "probabilities")
-    return (data[0] + by, data[1] + by if both else data[1])
+    together = first_argument(name) in ("predictions", "log_predictions", "probabilities", "lower")
+    return (data[0] + by, *(array + by if together else array for array in data[1:]))
 
 
 @claiming("shift_invariant")
 @given(st.data())
 def test_a_shift_invariant_loss_does_not_see_a_shift(case, data):
-    (first, second), _ = data.draw(case.calm)
+    (first, *rest), _ = data.draw(case.calm)
     # On a grid of 2⁻¹⁰ the shift itself is exact.
     drawn = tuple(
-        np.round(x * 1024) / 1024 if x is first or second.ndim == first.ndim == 1 else x
-        for x in (first, second)
+        np.round(x * 1024) / 1024 if x is first or x.ndim == first.ndim == 1 else x for x in (first, *rest)
     )
     found = shifted(case.loss, drawn, data.draw(st.integers(-4096, 4096)))
     support.close(values(case.loss, found), values(case.loss, drawn), scale(case, drawn), 1e-12)

@@ -245,7 +245,10 @@ def trained(problem, steps, rate=None):
 TRAINED = sorted(
     name
     for name, card in CARDS.items()
-    if card.task in _problem.SERVED and card.task != "vector" and name != "binary.perceptron"
+    if card.task in _problem.SERVED
+    and card.task != "vector"
+    and len(card.domain) == 2
+    and name != "binary.perceptron"
 )
 
 # A loss that redescends sees no row far beyond its scale, and this table's residuals are about 10.
@@ -624,6 +627,11 @@ def test_a_loss_that_no_linear_model_can_feed_does_not_fit():
     card = dataclasses.replace(CARDS["robust.huber"], domain=domain)
     with pytest.raises(_sources.BadInput, match="no linear model predicts a tree"):
         _problem.pose(small("regression"), card, {}, fraction=0.2, seed=0)
+
+
+def test_a_loss_of_two_predictions_does_not_fit():
+    with pytest.raises(_sources.BadInput, match="no linear model predicts both lower and upper"):
+        _problem.pose(small("regression"), CARDS["quantile.interval_score"], {}, fraction=0.2, seed=0)
 
 
 def test_a_full_disk_is_told_in_one_line(job, monkeypatch):

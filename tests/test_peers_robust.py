@@ -54,3 +54,13 @@ def test_no_gradient_is_left_at_scipys_expectile(level):
     best = np.full_like(TARGETS, stats.expectile(TARGETS, alpha=level))
     slopes = jax.grad(lambda p: jnp.sum(jl.quantile.expectile(p, TARGETS, expectile=level)))(best)
     np.testing.assert_allclose(np.sum(slopes), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5])
+def test_interval_score_is_sklearns_pinball_losses_of_both_ends(alpha):
+    metrics = pytest.importorskip("sklearn.metrics", reason="the pinball loss is scikit-learn's")
+    lower, upper = PREDICTIONS - 1, PREDICTIONS + 2
+    score = jl.mean(jl.quantile.interval_score)(lower, upper, TARGETS, alpha=alpha)
+    ends = [(lower, alpha / 2), (upper, 1 - alpha / 2)]
+    theirs = sum(metrics.mean_pinball_loss(TARGETS, end, alpha=level) for end, level in ends)
+    np.testing.assert_allclose(score, 2 / alpha * theirs, rtol=1e-12)

@@ -25,6 +25,7 @@ DATA = {
     ("loc", "scale", "targets"),
     ("loc", "scale", "df", "targets"),
     ("log_rate", "targets"),
+    ("lower", "upper", "targets"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {

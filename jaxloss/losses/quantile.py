@@ -4,7 +4,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxloss._contracts import POSITIVE, REAL, UNIT, on_trailing_axes, paired
+from jaxloss._contracts import POSITIVE, REAL, UNIT, Interval, alike, on_trailing_axes, paired
 from jaxloss._loss import Claims, loss
 from jaxloss.numerics import relu, tilted_square
 
@@ -151,3 +151,44 @@ def expectile(
     expectile = on_trailing_axes("quantile.expectile", "expectile", expectile, predictions)
     below, above = relu(targets - predictions), relu(predictions - targets)
     return expectile * below * below + (1 - expectile) * above * above
+
+
+@loss(
+    "regression",
+    domain={"lower": REAL, "upper": REAL, "targets": REAL},
+    options={"alpha": Interval(0.0, 1.0)},
+    claims=Claims(non_negative=True, convex=True, lipschitz=39.0, shift_invariant=True),
+    source="Winkler (1972); Gneiting & Raftery (2007), Strictly Proper Scoring Rules, JASA 102, eq. 43.",
+)
+def interval_score(
+    lower: Float[ArrayLike, "*rows"],
+    upper: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    alpha: float | Array = 0.05,
+) -> Float[Array, "*rows"]:
+    """Winkler's score of a central 1 − alpha interval: its width, and a penalty for missing the target.
+
+        ℓ = (u − l) + 2/α (max(l − t, 0) + max(t − u, 0)),
+        ∂ℓ/∂l = −1, and 2/α more where t < l,    ∂ℓ/∂u = 1, and 2/α less where t > u
+
+    At an end (t = l, t = u) the target is inside. The best constants are the α/2 and 1 − α/2 quantiles of
+    the targets: ℓ is 2/α times the sum of their pinball losses. Ends that have changed places are no
+    error; they cost more than no width at all.
+
+    Args:
+        lower: l, floating point, any unit.
+        upper: u, of the same shape and unit.
+        targets: t, of the same shape and unit.
+        alpha: in (0, 1), the share of targets that may lie outside: 0.05 for a 95 % interval.
+
+    Returns:
+        The loss of each row, in the same unit.
+
+    Raises:
+        TypeError: lower or upper that are not floating point.
+        ValueError: two shapes; a concrete alpha outside (0, 1).
+
+    """
+    lower, upper, targets = alike("quantile.interval_score", lower=lower, upper=upper, targets=targets)
+    return (upper - lower) + 2 / alpha * (relu(lower - targets) + relu(targets - upper))

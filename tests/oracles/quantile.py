@@ -1,11 +1,13 @@
 """Tilted losses by hand: Koenker & Bassett (1978), sec. 3; Dabney et al. (2018); Newey & Powell (1987)."""
 
+import functools
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mpmath import mpf
 
-from oracles._case import ROWS, Case, Evidence, each, floats, number, one_each, sign
+from oracles._case import ROWS, Case, Evidence, any_row, each, floats, number, one_each, sign
 from oracles.regression import BENT, HARD, SAMPLE, at_zero, calm_draws, residual_case, residual_draws, rows
 from oracles.robust import POSITIVE, huber, huber_slope
 
@@ -44,6 +46,62 @@ def bends(p, t, delta=1, **_):
     # Second derivatives jump where the prediction passes the target, and delta away from it.
     return min(abs(p - t), abs(abs(p - t) - delta))
 
+
+# --- Winkler (1972); Gneiting & Raftery (2007), eq. 43 --------------------------------------------
+
+
+def winkler(low, high, t, alpha=mpf(0.05)):
+    return high - low + 2 / alpha * (max(low - t, 0) + max(t - high, 0))
+
+
+def winkler_scale(low, high, t, alpha=mpf(0.05)):
+    # Ends that have changed places: their distance is taken off a penalty for it. And each difference
+    # is rounded before the others are added.
+    return abs(high - low) + winkler(low, high, t, alpha)
+
+
+def in_lower(low, high, t, alpha=mpf(0.05)):
+    return -1 + (2 / alpha if t < low else 0)
+
+
+def in_upper(low, high, t, alpha=mpf(0.05)):
+    return 1 - (2 / alpha if t > high else 0)
+
+
+def in_target(low, high, t, alpha=mpf(0.05)):
+    return 2 / alpha * ((t > high) - (t < low))
+
+
+def in_alpha(low, high, t, alpha):
+    return -2 / alpha**2 * (max(low - t, 0) + max(t - high, 0))
+
+
+def ends(low, high, t, **_):
+    return min(abs(low - t), abs(high - t))
+
+
+@st.composite
+def intervals(draw, calm: bool, options=None):
+    """Ends and targets: on an end, inside, outside, far outside, and ends that have changed places."""
+    chosen = draw(options) if options is not None else {}
+    values = floats(-3, 3) if calm else st.sampled_from([0.0, 0.0, 1.0, 1e-7, -80.0, 1e15]) | floats(-10, 10)
+    return tuple(draw(one_each(values)) for _ in range(3)), chosen
+
+
+SHARES = number(0.05, 0.5, low=0.01, high=0.99)
+interval_case = functools.partial(
+    Case,
+    value=winkler,
+    gradient=in_lower,
+    more_gradients={1: in_upper, 2: in_target},
+    scale=winkler_scale,
+    kinks=ends,
+    hard={
+        "target on an end": any_row(lambda low, high, t, **_: (t == low) | (t == high)),
+        "target inside": any_row(lambda low, high, t, **_: (low < t) & (t < high)),
+        "ends changed places": any_row(lambda low, high, t, **_: (high < t) & (t < low)),
+    },
+)
 
 IN_QUANTILE = {"quantile": lambda p, t, quantile: t - p}
 LEVELS = st.sampled_from([0.0, 1.0, 0.5]) | floats(0.01, 0.99)
@@ -121,7 +179,21 @@ CASES = (
         with_options=True,
         hard={**HARD, "expectile at its end": lambda _, options: bool(options["expectile"] == 1)},
     ),
+    interval_case("quantile.interval_score", draws=intervals(calm=False), calm=intervals(calm=True)),
+    interval_case(
+        "quantile.interval_score/alpha",
+        option_gradients={"alpha": in_alpha},
+        draws=intervals(calm=False, options=each(alpha=SHARES)),
+        calm=intervals(calm=True, options=each(alpha=SHARES)),
+        with_options=True,
+    ),
 )
+
+
+def three(low, high, t):
+    """One interval and its target, for every row."""
+    return tuple(np.full(ROWS, float(x)) for x in (low, high, t))
+
 
 EVIDENCE = {
     "quantile.pinball": Evidence(
@@ -132,6 +204,13 @@ EVIDENCE = {
         attained={"lipschitz": rows(2.0, 0.0), "smooth": (rows(0.5, 0.0), rows(-0.5, 0.0))},
         refuted_by={"bounded": rows(1e6, 0.0)},
         sample=SAMPLE,
+    ),
+    "quantile.interval_score": Evidence(
+        attained={"lipschitz": three(2.0, 3.0, 0.0)},
+        refuted_by={
+            "bounded": three(0.0, 1e6, 0.0),
+            "smooth": (three(1e-9, 1.0, 0.0), three(-1e-9, 1.0, 0.0)),
+        },
     ),
     "quantile.expectile": Evidence(
         attained={"smooth": BENT},
