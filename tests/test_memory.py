@@ -71,19 +71,19 @@ def test_an_ignored_class_id_stores_no_array_of_the_logits_shape(which):
 
 @value_and_gradient
 def test_a_masked_cross_entropy_does_not_scatter(which):
-    assert "scatter" not in program(CROSS_ENTROPY[which], LOGITS, IDS, where=KEPT).as_text()
+    assert "scatter(" not in program(CROSS_ENTROPY[which], LOGITS, IDS, where=KEPT).as_text()
 
 
 @value_and_gradient
 def test_cross_entropy_of_ids_does_not_scatter(which):
-    assert "scatter" not in program(CROSS_ENTROPY[which], LOGITS, IDS).as_text()
+    assert "scatter(" not in program(CROSS_ENTROPY[which], LOGITS, IDS).as_text()
 
 
 def test_the_measure_sees_a_scatter():
     def textbook(logits, labels):
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1))
 
-    assert "scatter" in program(jax.value_and_grad(textbook), LOGITS, IDS).as_text()
+    assert "scatter(" in program(jax.value_and_grad(textbook), LOGITS, IDS).as_text()
 
 
 def test_the_gradient_of_cross_entropy_writes_the_logits_once():

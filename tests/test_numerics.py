@@ -577,6 +577,28 @@ def test_no_gap_makes_the_gradient_of_the_surprise_nan(gap):
     assert jnp.all(jnp.isfinite(got))
 
 
+@pytest.mark.parametrize("shares", [False, True], ids=["ids", "shares"])
+def test_logits_that_the_compiler_computes_with_the_loss_are_as_good_as_given_ones(shares):
+    """Fused, s·x − pivot is rounded once, and not 0 at the pivot."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 4, (4096, 5)).astype(np.float32)
+    scale, ids = np.float32(14.285714), np.argmax(x, axis=-1)
+
+    def loss(x, scale):
+        logits = scale * x
+        if shares:
+            return numerics.expected_surprise(logits, jnp.eye(5, dtype=jnp.float32)[ids])
+        return numerics.surprise(logits, ids)
+
+    exactly = scale.astype(float) * x.astype(float)
+    gaps = np.exp(exactly - exactly.max(axis=-1, keepdims=True))
+    truth = np.log1p(np.sort(gaps, axis=-1)[:, :-1].sum(axis=-1))
+    with jax.numpy_dtype_promotion("standard"):
+        found = jax.jit(loss)(x, scale)
+    # A logit is known to a rounding of its size, which a gap of 100 turns into 1e-5 of the share.
+    np.testing.assert_allclose(found, truth, rtol=3e-5, atol=1e-37)
+
+
 def test_a_label_that_is_excluded_is_infinitely_surprising():
     assert numerics.surprise(jnp.array([0.5, -INF, 1.0]), jnp.array(1)) == INF
 

@@ -75,13 +75,15 @@ def surprise(logits: Array, ids: Array) -> Array:
     """
     pivot = class_pivot(logits)
     lead = pick(logits, ids) - pivot
-    return log_normaliser(logits, pivot, lead >= 0) - lead
+    log_sum = log_normaliser(logits, pivot, _at_pivot(lead))
+    return log_sum - _settled(lead, log_sum)
 
 
 def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (logits, ids), (dlogits, _) = primals, tangents
     value, pivot = surprise(logits, ids), class_pivot(logits)
-    normaliser = jnp.where(jnp.isnan(value), value, log_normaliser(logits, pivot, pick(logits, ids) >= pivot))
+    log_sum = log_normaliser(logits, pivot, _at_pivot(pick(logits, ids) - pivot))
+    normaliser = jnp.where(jnp.isnan(value), value, log_sum)
     shares = _shares(logits, pivot, normaliser)
     slopes = jnp.where(_names(ids, logits), jnp.expm1(-value)[..., None], shares)
     return value, jnp.sum(slopes * dlogits, axis=-1)
@@ -93,7 +95,21 @@ surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
 def surprises(logits: Array) -> Array:
     """−log softmax(z) of every class, never negative: a difference of two terms that have its sign."""
     pivot = class_pivot(logits)
-    return log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+    log_sum = log_normaliser(logits, pivot)[..., None]
+    return log_sum - _settled(logits - pivot[..., None], log_sum)
+
+
+def _at_pivot(lead: Array) -> Array:
+    """Whether a class is the pivot, of which z − pivot is 0, or a rounding where the compiler fuses z = s·x.
+
+    A class that is not, and is that close, has the pivot's share: then the sum is above 1.5.
+    """
+    return lead > -0.5
+
+
+def _settled(lead: Array, log_sum: Array) -> Array:
+    """z − pivot without its rounding at the pivot, where one class has it all."""
+    return jnp.where(_at_pivot(lead) & (log_sum < 0.4), 0, lead)
 
 
 @jax.custom_jvp
@@ -164,11 +180,10 @@ def _exponential_sums(logits: Array, pivot: Array, closely: Array | bool) -> tup
     total = jnp.sum(jnp.exp(logits - pivot[..., None]), axis=-1)
 
     def rest() -> Array:
-        # e^x, but 0 at x = 0, in operations that fuse into the reduction: no mask, no copy. The
-        # barrier keeps the compiler from storing e^x to share it with the sum above.
+        # e^x, but 0 next to x = 0, in operations that fuse into the reduction: no mask, no copy. Where it
+        # is read the others lie below −0.69. The barrier keeps the compiler from storing e^x to share it.
         distance = logits - lax.optimization_barrier(pivot)[..., None]
-        steepest = jnp.finfo(logits.dtype).max
-        return jnp.sum(jnp.minimum(jnp.exp(distance), jnp.abs(distance) * steepest), axis=-1)
+        return jnp.sum(jnp.minimum(jnp.exp(distance), 8 * jnp.maximum(-0.5 - distance, 0)), axis=-1)
 
     if logits.size < _SMALL:
         return total, rest()
