@@ -116,6 +116,8 @@ CLASSES = Named("class ids in [0, K), or distributions over the K classes")
 DISTRIBUTION = Named("a distribution over the last axis")
 LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
 
+TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
+
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
 _SUM_SLACK = 1e-2
 
@@ -242,6 +244,70 @@ def alike(who: str, **arrays: ArrayLike) -> list[Array]:
         _same_shape(who, **{names[0]: given[0], name: array})
     dtype = compute_dtype(*given)
     return [array.astype(dtype) for array in given]
+
+
+def mixed(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Parameters of one shape `[*rows, components]`, and last the targets `[*rows]`."""
+    *names, last = arrays
+    given = alike(who, **{name: arrays[name] for name in names})
+    targets = _number(who, last, arrays[last])
+    _real(who, **{name: arrays[name] for name in names})
+    _with_items(who, names[0], given[0], "components")
+    _of_rows(who, names[0], given[0], last, targets, 1)
+    dtype = compute_dtype(*given, targets)
+    return [array.astype(dtype) for array in (*given, targets)]
+
+
+def ensemble(who: str, items: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Samples `[*rows, samples, *item]` and targets `[*rows, *item]`, an item of so many axes."""
+    (first, a), (second, b) = arrays.items()
+    (samples,), targets = _real(who, **{first: a}), _number(who, second, b)
+    if samples.ndim <= items or 0 in samples.shape[samples.ndim - 1 - items :]:
+        axes = ", ".join(["*rows", "samples", "features"][: 2 + items])
+        msg = f"{who}: `{first}` must have shape [{axes}], got {samples.shape}; give each row samples."
+        raise ValueError(msg)
+    _of_rows(who, first, samples, second, targets, 1 + items)
+    dtype = compute_dtype(samples, targets)
+    return samples.astype(dtype), targets.astype(dtype)
+
+
+def _of_rows(who: str, first: str, a: Array, second: str, b: Array, axis: int) -> None:
+    """Refuse a second array that has not the first one's shape without the axis so far from the end."""
+    wanted = a.shape[: a.ndim - axis] + a.shape[a.ndim - axis + 1 :]
+    if b.shape != wanted:
+        fix = "squeeze its last axis" if b.shape == (*wanted, 1) else "give one for all of a row"
+        msg = f"{who}: `{second}` {b.shape} must have the shape {wanted} beside `{first}` {a.shape}; {fix}."
+        raise ValueError(msg)
+
+
+def factored(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Means and targets `[*rows, D]`, between them triangular factors `[*rows, D, D]`.
+
+    A factor without a positive diagonal is NaN.
+    """
+    (first, a), (second, b), (third, c) = arrays.items()
+    (factors,) = _real(who, **{second: b})
+    mean, targets = vectors(who, **{first: a, third: c})
+    wanted = (*mean.shape, mean.shape[-1])
+    if factors.shape != wanted:
+        fix = "give one matrix a row, as wide as the mean is long"
+        msg = (
+            f"{who}: `{second}` {factors.shape} must have the shape {wanted} beside `{first}` {mean.shape}; "
+            f"{fix}."
+        )
+        raise ValueError(msg)
+    dtype = compute_dtype(mean, factors, targets)
+    factors = factors.astype(dtype)
+    widths = jnp.diagonal(factors, axis1=-2, axis2=-1)
+    valid = jnp.broadcast_to(jnp.all(widths > 0, axis=-1)[..., None, None], factors.shape)
+    return mean.astype(dtype), poison(who, second, factors, valid, TRIANGULAR), targets.astype(dtype)
+
+
+def composed(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Parameters of one shape `[*rows, K]` with distributions, which come second."""
+    _, second = arrays
+    parameters, targets = vectors(who, **arrays)
+    return parameters, _distribution(who, second, targets)
 
 
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:

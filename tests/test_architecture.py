@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "reduction": BASE | CORE,
     "losses": {"losses"},
     "losses.*": BASE | CORE,
+    "losses.likelihood": {"losses"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
     "training": {"training"},

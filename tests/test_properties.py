@@ -44,7 +44,7 @@ def public_losses() -> dict:
             for key, value in vars(family).items()
             if callable(value)
             and not key.startswith("_")
-            and getattr(value, "__module__", "") == family.__name__
+            and f"{getattr(value, '__module__', '')}.".startswith(f"{family.__name__}.")
         }
     return found
 

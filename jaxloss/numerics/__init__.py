@@ -32,17 +32,23 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.ranks import half_mean_gap
 from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
+    beta_nll,
     binet,
+    dirichlet_nll,
     gamma_half_step,
     gaussian_crps,
     heavy_tail,
     log1p_excess,
+    log_bessel,
+    negative_binomial_nll,
     poisson_nll,
     square_over,
+    zero_inflated_nll,
 )
 from jaxloss.numerics.vectors import safe_norm, unit
 
@@ -52,25 +58,30 @@ __all__ = [
     "apart",
     "bell_depth",
     "bernoulli_nll",
+    "beta_nll",
     "binet",
     "biweight",
     "class_pivot",
     "clipped_square",
     "cut",
+    "dirichlet_nll",
     "divide",
     "expected_surprise",
     "gamma_half_step",
     "gaussian_crps",
+    "half_mean_gap",
     "heavy_tail",
     "less_log1p",
     "log1mexp",
     "log1p_difference",
     "log1p_excess",
     "log1p_square",
+    "log_bessel",
     "log_cosh",
     "log_normaliser",
     "logsumexp",
     "multiply",
+    "negative_binomial_nll",
     "one_hot",
     "pick",
     "poisson_nll",
@@ -91,4 +102,5 @@ __all__ = [
     "unit",
     "xlog1py",
     "xlogy",
+    "zero_inflated_nll",
 ]
