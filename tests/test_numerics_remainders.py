@@ -36,7 +36,9 @@ def around_the_turns(dtype):
 def of_less_log1p(dtype):
     small = magnitudes(dtype, 40, low=float(np.finfo(dtype).tiny) ** 0.5 * 4, high=0.5)
     dense = np.linspace(-0.99, 4, 401)
-    return np.concatenate([small, -small, dense, around_the_turns(dtype), above_minus_one(dtype)]).astype(dtype)
+    return np.concatenate([small, -small, dense, around_the_turns(dtype), above_minus_one(dtype)]).astype(
+        dtype
+    )
 
 
 def of_softplus(dtype):

@@ -20,12 +20,12 @@ DATA = {
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
 }
-# Every option there is. Those in the second set are data or a choice of rows, and have no range.
+# Every option there is. Those in the second set are data, words or a choice of rows, and have no range.
 NUMERIC = {
     "alpha", "beta", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "pos_weight",
-    "quantile", "z_loss",
+    "power", "quantile", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "ignore_index"}
+OTHER = {"class_where", "ignore_index", "link"}
 FAMILIES = {
     name: module
     for name, module in vars(jl).items()

@@ -20,6 +20,14 @@ from jaxloss.numerics.classes import (
     surprises,
 )
 from jaxloss.numerics.derivatives import apart, cut, spoil
+from jaxloss.numerics.deviances import (
+    binomial_deviance,
+    binomial_deviance_of_logits,
+    gamma_deviance,
+    gamma_deviance_of_log,
+    poisson_deviance,
+    poisson_deviance_of_log,
+)
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
@@ -32,18 +40,23 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
-from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
+from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
+from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
     "absolute",
     "apart",
     "bernoulli_nll",
+    "binomial_deviance",
+    "binomial_deviance_of_logits",
     "class_pivot",
     "clipped_square",
     "cut",
     "divide",
     "expected_surprise",
+    "gamma_deviance",
+    "gamma_deviance_of_log",
     "less_log1p",
     "log1mexp",
     "log1p_difference",
@@ -53,7 +66,10 @@ __all__ = [
     "multiply",
     "one_hot",
     "pick",
+    "poisson_deviance",
+    "poisson_deviance_of_log",
     "power",
+    "ratio_less_one",
     "relative_distance",
     "relu",
     "safe_norm",
@@ -64,6 +80,8 @@ __all__ = [
     "spoil",
     "surprise",
     "surprises",
+    "tweedie_deviance",
+    "tweedie_deviance_of_log",
     "unit",
     "xlog1py",
     "xlogy",

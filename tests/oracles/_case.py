@@ -33,6 +33,7 @@ class Case:
     quadratic: a loss that is the square of a rounded quantity cannot be closer to 0 than its square.
     kinks: the distance of one row's data to the next kink of the loss.
     row_options: options that stand against the rows; the others belong to items or to everything.
+    words: options that are words or flags, the same in every draw; the formulas know them already.
     hard: what the draws must be able to reach. violations: one row's bad value for an argument.
     """
 
@@ -49,6 +50,7 @@ class Case:
     kinks: RowFormula | None = None
     counted: RowFormula | None = None
     row_options: tuple[str, ...] = ()
+    words: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     item_ndim: int = 0
     with_options: bool = False
     hard: Mapping[str, Callable[[Data, Options], bool]] = dataclasses.field(default_factory=dict)
