@@ -7,7 +7,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, divergence, likelihood, quantile, regression, robust
+from jaxloss.losses import binary, categorical, deviance, divergence, likelihood, quantile, regression, robust
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -23,6 +23,7 @@ __all__ = [
     "categorical",
     "checked",
     "cross_entropy",
+    "deviance",
     "divergence",
     "likelihood",
     "mae",

@@ -8,6 +8,7 @@ import contextvars
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
@@ -308,6 +309,18 @@ def composed(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     _, second = arrays
     parameters, targets = vectors(who, **arrays)
     return parameters, _distribution(who, second, targets)
+
+
+def linked(who: str, link: str, links: Mapping[str, Domain], **arrays: ArrayLike) -> tuple[Array, Array]:
+    """What a link makes of a mean, and targets, of one shape; `links` says in which domain it lies."""
+    if link not in links:
+        msg = f"{who}: `link` must be one of {', '.join(links)}, got {link!r}; give one of them."
+        raise ValueError(msg)
+    predictions, targets = paired(who, **arrays)
+    domain = links[link]
+    if isinstance(domain, Named) or domain == REAL:
+        return predictions, targets
+    return poison(who, next(iter(arrays)), predictions, domain.holds(predictions), domain), targets
 
 
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:

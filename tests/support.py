@@ -17,9 +17,18 @@ from jaxloss._loss import CARDS
 KEPT = 5
 
 
+@functools.cache
 def loss_of(case: Case):
-    """The loss a case is about."""
-    return CARDS[case.loss].loss
+    """The loss a case is about, under the words of the case."""
+    loss = CARDS[case.loss].loss
+    if not case.words:
+        return loss
+
+    @functools.wraps(loss)
+    def worded(*data, **options):
+        return loss(*data, **case.words, **options)
+
+    return worded
 
 
 def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:

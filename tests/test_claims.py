@@ -164,10 +164,15 @@ def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
         return 1e4 * targets
     if argument == "logits":
         return linked(case.loss, targets, almost=0.0)
-    if argument in DISTRIBUTIONS:
-        with np.errstate(divide="ignore"):
-            return np.log(targets)
-    return targets
+    if CARDS[case.loss].task == "deviance":
+        # Through the links that the losses have by default.
+        return _log_odds(targets, 0.0) if case.loss == "deviance.binomial" else _log(targets)
+    return _log(targets) if argument in DISTRIBUTIONS else targets
+
+
+def _log(x):
+    with np.errstate(divide="ignore"):
+        return np.log(x)
 
 
 @claiming("zero_at_target")
@@ -367,8 +372,7 @@ LOG_ODDS = {
 
 def _log_odds(p, almost):
     p = np.clip(p, almost, 1 - almost)
-    with np.errstate(divide="ignore"):
-        return np.log(p) - np.log1p(-p)
+    return _log(p) - _log(1 - p)
 
 
 def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarray:

@@ -275,9 +275,8 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
 @pytest.mark.worded
 def test_a_trailing_axis_too_many_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
-    card = CARDS[case.loss]
     with pytest.raises(ValueError, match=case.loss) as refusal:
-        card.loss(data[0], data[1][..., None], *data[2:], **options)
+        support.loss_of(case)(data[0], data[1][..., None], *data[2:], **options)
     assert str(data[0].shape) in str(refusal.value)
     assert str(data[1][..., None].shape) in str(refusal.value)
 
@@ -288,7 +287,7 @@ def test_integer_predictions_are_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
     with pytest.raises(TypeError, match=rf"{case.loss}: `{next(iter(card.domain))}` must be floating point"):
-        card.loss(np.zeros(data[0].shape, int), *data[1:], **options)
+        support.loss_of(case)(np.zeros(data[0].shape, int), *data[1:], **options)
 
 
 @FULLEST
@@ -296,7 +295,7 @@ def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]
     with pytest.raises(TypeError, match="`where` must be bool"):
-        jl.mean(CARDS[case.loss].loss)(*data, where=np.ones(shape, int), **options)
+        jl.mean(support.loss_of(case))(*data, where=np.ones(shape, int), **options)
 
 
 OPTIONS = [
@@ -320,7 +319,7 @@ def out_of_range(case, name, side):
 def test_a_concrete_option_out_of_range_is_refused_in_words(case, name, side):
     data, options = out_of_range(case, name, side)
     with pytest.raises(ValueError, match=f"{case.loss}: `{name}` must be in"):
-        CARDS[case.loss].loss(*data, **options)
+        support.loss_of(case)(*data, **options)
 
 
 @EACH_OPTION
@@ -328,7 +327,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     data, options = out_of_range(case, name, side)
     options.pop("ignore_index", None)
     options.pop("class_where", None)
-    assert np.all(np.isnan(support.rows(CARDS[case.loss].loss)(data, options)))
+    assert np.all(np.isnan(support.rows(support.loss_of(case))(data, options)))
 
 
 VIOLATIONS = [(case, kind) for case in CASES for kind in case.violations]
@@ -349,7 +348,7 @@ def violated(case, kind):
 def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
     data, broken, options, *_ = violated(case, kind)
     for view in (support.rows, support.slope):
-        found, sound = (np.asarray(view(CARDS[case.loss].loss)(given, options)) for given in (broken, data))
+        found, sound = (np.asarray(view(support.loss_of(case))(given, options)) for given in (broken, data))
         assert np.all(np.isnan(found[BAD])), view.__name__
         support.same(np.delete(found, BAD, 0), np.delete(sound, BAD, 0), view.__name__)
 
@@ -358,7 +357,7 @@ def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
 def test_checked_names_the_loss_the_argument_and_the_value(case, kind):
     _, broken, options, argument, value = violated(case, kind)
     with pytest.raises(ValueError, match=rf"{case.loss}: `{argument}` must be in .*, got ") as refusal:
-        jl.checked(CARDS[case.loss].loss)(*broken, **options)
+        jl.checked(support.loss_of(case))(*broken, **options)
     said = str(refusal.value)
     # A whole row is at fault where it does not sum to 1: the first of it is named.
     assert any(f"got {number:g}" in said or f"got {number}" in said for number in value)

@@ -13,51 +13,34 @@ from jaxloss._loss import CARDS
 
 # The data arguments, predictions first, by the kind of task.
 DATA = {
-    ("predictions", "targets"),
-    ("logits", "labels"),
-    ("scores", "labels"),
-    ("probabilities", "labels"),
+    ("concentration", "targets"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
-    # The parameters of a distribution, then what it is to explain.
-    ("mean", "variance", "targets"),
-    ("mean", "scale", "targets"),
-    ("loc", "scale", "targets"),
-    ("loc", "scale", "df", "targets"),
     ("log_rate", "targets"),
-    ("lower", "upper", "targets"),
-}
-# Every option there is. Those in the second set are data or a choice of rows, and have no range.
-NUMERIC = {
-    "alpha",
-    "beta",
-    "c",
-    "class_weights",
-    "delta",
-    "epsilon",
-    "expectile",
-    "gamma",
-    "label_smoothing",
-    "pos_weight",
-    "quantile",
-    "scale",
-    "z_loss",
-    ("mean", "dispersion", "targets"),
-    ("logits", "log_rate", "targets"),
-    ("loc", "concentration", "targets"),
-    ("concentration1", "concentration0", "targets"),
-    ("mean", "scale_tril", "targets"),
-    ("logits", "means", "scales", "targets"),
-    ("concentration", "targets"),
+    ("logits", "labels"),
+    ("predictions", "targets"),
+    ("probabilities", "labels"),
     ("samples", "targets"),
+    ("scores", "labels"),
+    ("concentration1", "concentration0", "targets"),
+    ("loc", "concentration", "targets"),
+    ("loc", "scale", "targets"),
+    ("logits", "log_rate", "targets"),
+    ("lower", "upper", "targets"),
+    ("mean", "dispersion", "targets"),
+    ("mean", "scale", "targets"),
+    ("mean", "scale_tril", "targets"),
+    ("mean", "variance", "targets"),
+    ("loc", "scale", "df", "targets"),
+    ("logits", "means", "scales", "targets"),
     ("loc", "evidence", "shape", "scale", "targets"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "class_weights", "delta", "epsilon", "evidence_penalty", "gamma", "label_smoothing",
-    "pos_weight", "quantile", "z_loss",
+    "alpha", "beta", "c", "class_weights", "delta", "epsilon", "evidence_penalty", "expectile", "gamma",
+    "label_smoothing", "pos_weight", "power", "quantile", "scale", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "estimator", "ignore_index"}
+OTHER = {"class_where", "estimator", "ignore_index", "link"}
 FAMILIES = {
     name: module
     for name, module in vars(jl).items()

@@ -20,6 +20,14 @@ from jaxloss.numerics.classes import (
     surprises,
 )
 from jaxloss.numerics.derivatives import apart, cut, spoil
+from jaxloss.numerics.deviances import (
+    binomial_deviance,
+    binomial_deviance_of_logits,
+    gamma_deviance,
+    gamma_deviance_of_log,
+    poisson_deviance,
+    poisson_deviance_of_log,
+)
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
@@ -33,7 +41,7 @@ from jaxloss.numerics.pairs import (
     xlogy,
 )
 from jaxloss.numerics.ranks import half_mean_gap
-from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
+from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
@@ -50,6 +58,7 @@ from jaxloss.numerics.special import (
     square_over,
     zero_inflated_nll,
 )
+from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
@@ -60,6 +69,8 @@ __all__ = [
     "bernoulli_nll",
     "beta_nll",
     "binet",
+    "binomial_deviance",
+    "binomial_deviance_of_logits",
     "biweight",
     "class_pivot",
     "clipped_square",
@@ -67,6 +78,8 @@ __all__ = [
     "dirichlet_nll",
     "divide",
     "expected_surprise",
+    "gamma_deviance",
+    "gamma_deviance_of_log",
     "gamma_half_step",
     "gaussian_crps",
     "half_mean_gap",
@@ -84,8 +97,11 @@ __all__ = [
     "negative_binomial_nll",
     "one_hot",
     "pick",
+    "poisson_deviance",
+    "poisson_deviance_of_log",
     "poisson_nll",
     "power",
+    "ratio_less_one",
     "relative_distance",
     "relu",
     "safe_norm",
@@ -99,6 +115,8 @@ __all__ = [
     "surprise",
     "surprises",
     "tilted_square",
+    "tweedie_deviance",
+    "tweedie_deviance_of_log",
     "unit",
     "xlog1py",
     "xlogy",

@@ -34,6 +34,7 @@ class Case:
     kinks: the distance of one row's data to the next kink of the loss.
     row_options: options that stand against the rows; the others belong to items or to everything.
     own_path: whether other options lead to another formula in the library, not to one with more in it.
+    words: options that are words or flags, the same in every draw; the formulas know them already.
     hard: what the draws must be able to reach. violations: one row's bad value for an argument.
     """
 
@@ -50,6 +51,7 @@ class Case:
     kinks: RowFormula | None = None
     counted: RowFormula | None = None
     row_options: tuple[str, ...] = ()
+    words: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     item_ndim: int = 0
     with_options: bool = False
     own_path: bool = False
