@@ -21,6 +21,7 @@ from jaxloss.numerics.classes import (
 )
 from jaxloss.numerics.derivatives import apart, cut, spoil
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
+from jaxloss.numerics.general import barron, log_partition
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -38,6 +39,7 @@ from jaxloss.numerics.vectors import safe_norm, unit
 __all__ = [
     "absolute",
     "apart",
+    "barron",
     "bell_depth",
     "bernoulli_nll",
     "biweight",
@@ -51,6 +53,7 @@ __all__ = [
     "log1p_square",
     "log_cosh",
     "log_normaliser",
+    "log_partition",
     "logsumexp",
     "multiply",
     "one_hot",
