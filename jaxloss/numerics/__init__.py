@@ -29,6 +29,7 @@ from jaxloss.numerics.deviances import (
     poisson_deviance_of_log,
 )
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
+from jaxloss.numerics.general import barron, log_partition
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -65,6 +66,7 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
     "apart",
+    "barron",
     "bell_depth",
     "bernoulli_nll",
     "beta_nll",
@@ -92,6 +94,7 @@ __all__ = [
     "log_bessel",
     "log_cosh",
     "log_normaliser",
+    "log_partition",
     "logsumexp",
     "multiply",
     "negative_binomial_nll",
