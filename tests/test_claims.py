@@ -90,12 +90,12 @@ def first_argument(case_or_name) -> str:
 
 
 def values(name: str, data: Data) -> np.ndarray:
-    return np.asarray(support.rows(CARDS[name].loss)(data, {}))
+    return np.asarray(support.rows(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
 
 
 def slopes(name: str, data: Data) -> np.ndarray:
     """Each row's gradient, as a vector."""
-    gradient = np.asarray(support.slope(CARDS[name].loss)(data, {}))
+    gradient = np.asarray(support.slope(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
     return gradient.reshape(ROWS, -1)
 
 
@@ -111,7 +111,7 @@ def ratios(name: str, a: Data, b: Data) -> np.ndarray:
 
 
 def scale(case: Case, data: Data) -> np.ndarray:
-    return case.value_scale(data, {})
+    return case.value_scale(data, dict(EVIDENCE[case.loss].options))
 
 
 # --- every claim is decided -----------------------------------------------------------------------
@@ -155,12 +155,21 @@ def test_a_loss_not_claimed_non_negative_is_negative_somewhere(name):
 def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
     """The prediction that says what the targets say."""
     argument = first_argument(case)
+    if claims_of(case).zero_at_target and CARDS[case.loss].task == "categorical":
+        return saying(case.loss, targets if targets.ndim > 1 else np.eye(5)[targets])
     if argument == "scores":
         return 1e4 * targets
     if argument in DISTRIBUTIONS:
         with np.errstate(divide="ignore"):
             return np.log(targets)
     return targets
+
+
+def saying(name: str, shares: np.ndarray) -> np.ndarray:
+    """The logits that a loss without a softmax takes for these shares of the classes."""
+    return {"categorical.perceptron": np.sign, "categorical.entmax15": lambda t: 2 * np.sqrt(t)}.get(
+        name, lambda t: t
+    )(shares)
 
 
 @claiming("zero_at_target")
@@ -352,9 +361,15 @@ def _log_odds(p):
     return np.log(p) - np.log1p(-p)
 
 
+# A loss to which equal logits say everything that a target may.
+FLAT = {"categorical.perceptron"}
+
+
 def linked(name: str, statistic: np.ndarray) -> np.ndarray:
     """The prediction that says a statistic of the targets."""
     argument = first_argument(name)
+    if CARDS[name].claims.zero_at_target and CARDS[name].task == "categorical" and name not in FLAT:
+        return saying(name, statistic)
     if name in ("binary.cross_entropy", "binary.focal"):
         return _log_odds(statistic)
     if name == "binary.logistic":
@@ -374,7 +389,7 @@ def total(name: str, prediction: np.ndarray, sample: np.ndarray) -> np.ndarray:
     many = constants.reshape(-1, 1, *sample.shape[1:])
     predictions = np.broadcast_to(many, (len(many), *sample.shape))
     targets = np.broadcast_to(labels, (len(many), *labels.shape))
-    losses = support.rows(CARDS[name].loss)((predictions, targets), {})
+    losses = support.rows(CARDS[name].loss)((predictions, targets), dict(EVIDENCE[name].options))
     return np.asarray(losses).sum(axis=-1)
 
 

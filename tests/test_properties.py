@@ -42,7 +42,7 @@ def public_losses() -> dict:
             for key, value in vars(family).items()
             if callable(value)
             and not key.startswith("_")
-            and getattr(value, "__module__", "") == family.__name__
+            and getattr(value, "__module__", "").split("._")[0] == family.__name__
         }
     return found
 

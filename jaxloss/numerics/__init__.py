@@ -11,6 +11,7 @@ the primal under differentiation is the plain primal. None of them hides a NaN t
 
 from jaxloss.numerics.classes import (
     class_pivot,
+    expected_cost,
     expected_surprise,
     log_normaliser,
     logsumexp,
@@ -19,6 +20,7 @@ from jaxloss.numerics.classes import (
     surprise,
     surprises,
 )
+from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.derivatives import apart, cut, spoil
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
 from jaxloss.numerics.pairs import (
@@ -32,6 +34,7 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.projections import projection, projection_loss
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "clipped_square",
     "cut",
     "divide",
+    "expected_cost",
     "expected_surprise",
     "log1mexp",
     "log1p_difference",
@@ -51,10 +55,14 @@ __all__ = [
     "multiply",
     "one_hot",
     "pick",
+    "poly_surprise",
     "power",
+    "projection",
+    "projection_loss",
     "relative_distance",
     "relu",
     "safe_norm",
+    "saturated",
     "sigmoid",
     "smooth_abs",
     "softplus",

@@ -1,5 +1,6 @@
 """Logarithms of sums of exponentials over the classes of the last axis, and the class an id names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,6 +95,13 @@ def surprises(logits: Array) -> Array:
     """−log softmax(z) of every class, never negative: a difference of two terms that have its sign."""
     pivot = class_pivot(logits)
     return log_normaliser(logits, pivot)[..., None] - (logits - pivot[..., None])
+
+
+def expected_cost(logits: Array, labels: Array, cost: Callable[[Array], Array]) -> Array:
+    """The mean over a row's label, an id or a distribution, of a function of the label's surprise."""
+    if labels.ndim < logits.ndim:
+        return cost(surprise(logits, labels))
+    return jnp.sum(multiply(labels, cost(surprises(logits))), axis=-1)
 
 
 @jax.custom_jvp
