@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.experimental import checkify
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
 from jaxloss import numerics
 
@@ -110,14 +111,22 @@ POSITIVE = Interval(low=0.0)
 NON_NEGATIVE = Interval(low=0.0, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True, closed_high=True)
 HALF_OPEN_UNIT = Interval(0.0, 1.0, closed_low=True)
+ABOVE_ZERO_TO_ONE = Interval(0.0, 1.0, closed_high=True)
+AT_LEAST_ONE = Interval(low=1.0, closed_low=True)
+AT_LEAST_MINUS_ONE = Interval(low=-1.0, closed_low=True)
+NON_POSITIVE = Interval(high=0.0, closed_high=True)
 ABOVE_MINUS_ONE = Interval(low=-1.0)
 COUNTS = Counts()
 SIGNS = Choice((-1.0, 1.0))
 CLASSES = Named("class ids in [0, K), or distributions over the K classes")
+CLASS_IDS = Named("class ids in [0, K)")
 DISTRIBUTION = Named("a distribution over the last axis")
 LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
 
 TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
+
+# What a categorical loss takes for labels: ids, or a distribution a row.
+Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
 
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
 _SUM_SLACK = 1e-2
@@ -370,9 +379,37 @@ def classified(
     return logits, labels, ignored
 
 
+def identified(
+    who: str, ignore_index: int | Array | None, shared: tuple[Any, ...], **arrays: ArrayLike
+) -> tuple[Array, Array, Array | None]:
+    """As `classified`, of a loss that means nothing for a distribution: its labels are class ids."""
+    (_, a), (second, b) = arrays.items()
+    dtype, fix = jnp.result_type(b), "take the ids of one-hot rows with `jnp.argmax(..., axis=-1)`"
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.issubdtype(jnp.result_type(a), jnp.floating):
+        _refuse(who, second, f"class ids {jnp.shape(a)[:-1]}", f"{dtype} {jnp.shape(b)}", fix)
+    return classified(who, ignore_index, shared, **arrays)
+
+
 def has_ids(scores: Array, labels: Array) -> bool:
     """Whether the labels are class ids, one a row, rather than distributions."""
     return labels.ndim < scores.ndim
+
+
+def shares_of(scores: Array, labels: Array) -> Array:
+    """What each class has of a row's label: the distribution itself, or one-hot; NaN where it is neither."""
+    return numerics.one_hot(labels, scores) if has_ids(scores, labels) else labels
+
+
+def counted(
+    logits: Array, labels: Array, *, ignore_index: int | Array | None = None, **_: object
+) -> Array | None:
+    """The rows of a mean: all but those whose label is the one to ignore."""
+    return None if ignore_index is None or not has_ids(logits, labels) else labels != ignore_index
+
+
+def unless(ignored: Array | None, losses: Array) -> Array:
+    """The losses, 0 in the rows to ignore."""
+    return losses if ignored is None else jnp.where(ignored, 0, losses)
 
 
 def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> Array | None:

@@ -89,7 +89,7 @@ class Card:
 
     @property
     def family(self) -> str:
-        """The module that holds it: "robust" for robust.huber."""
+        """The module or package that holds it: "robust" for robust.huber."""
         return self.name.split(".")[0]
 
     @property

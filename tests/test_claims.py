@@ -95,12 +95,12 @@ def first_argument(case_or_name) -> str:
 
 
 def values(name: str, data: Data) -> np.ndarray:
-    return np.asarray(support.rows(CARDS[name].loss)(data, {}))
+    return np.asarray(support.rows(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
 
 
 def slopes(name: str, data: Data) -> np.ndarray:
     """Each row's gradient, as a vector."""
-    gradient = np.asarray(support.slope(CARDS[name].loss)(data, {}))
+    gradient = np.asarray(support.slope(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
     return gradient.reshape(ROWS, -1)
 
 
@@ -116,7 +116,7 @@ def ratios(name: str, a: Data, b: Data) -> np.ndarray:
 
 
 def scale(case: Case, data: Data) -> np.ndarray:
-    return case.value_scale(data, {})
+    return case.value_scale(data, dict(EVIDENCE[case.loss].options))
 
 
 # --- every claim is decided -----------------------------------------------------------------------
@@ -160,6 +160,8 @@ def test_a_loss_not_claimed_non_negative_is_negative_somewhere(name):
 def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
     """The prediction that says what the targets say."""
     argument = first_argument(case)
+    if claims_of(case).zero_at_target and CARDS[case.loss].task == "categorical":
+        return saying(case.loss, targets if targets.ndim > 1 else np.eye(5)[targets])
     if argument == "scores":
         return 1e4 * targets
     if argument == "logits":
@@ -173,6 +175,13 @@ def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
 def _log(x):
     with np.errstate(divide="ignore"):
         return np.log(x)
+
+
+def saying(name: str, shares: np.ndarray) -> np.ndarray:
+    """The logits that a loss without a softmax takes for these shares of the classes."""
+    return {"categorical.perceptron": np.sign, "categorical.entmax15": lambda t: 2 * np.sqrt(t)}.get(
+        name, lambda t: t
+    )(shares)
 
 
 @claiming("zero_at_target")
@@ -375,9 +384,15 @@ def _log_odds(p, almost):
     return _log(p) - _log(1 - p)
 
 
+# A loss to which equal logits say everything that a target may.
+FLAT = {"categorical.perceptron"}
+
+
 def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarray:
     """The prediction that says a statistic of the targets."""
     argument = first_argument(name)
+    if CARDS[name].claims.zero_at_target and CARDS[name].task == "categorical" and name not in FLAT:
+        return saying(name, statistic)
     if name in LOG_ODDS:
         share = statistic if argument == "logits" else (1 + statistic) / 2
         return _log_odds(share, almost) / LOG_ODDS[name]
@@ -398,7 +413,7 @@ def total(name: str, prediction: np.ndarray, sample: np.ndarray) -> np.ndarray:
     many = constants.reshape(-1, 1, *sample.shape[1:])
     predictions = np.broadcast_to(many, (len(many), *sample.shape))
     targets = np.broadcast_to(labels, (len(many), *labels.shape))
-    losses = support.rows(CARDS[name].loss)((predictions, targets), {})
+    losses = support.rows(CARDS[name].loss)((predictions, targets), dict(EVIDENCE[name].options))
     return np.asarray(losses).sum(axis=-1)
 
 

@@ -37,10 +37,13 @@ DATA = {
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "c", "class_weights", "delta", "epsilon", "evidence_penalty", "expectile", "gamma",
-    "label_smoothing", "pos_weight", "power", "quantile", "scale", "trials", "z_loss",
+    "alpha", "beta", "c", "class_counts", "class_weights", "delta", "epsilon", "evidence_penalty",
+    "expectile", "gamma", "label_smoothing", "log_zero", "margin", "pos_weight", "power", "priors", "q",
+    "quantile", "scale", "temperature", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "estimator", "ignore_index", "link"}
+OTHER = {"class_where", "estimator", "ignore_index", "link", "max_fun"}
+# What only the user's data can say: a default would be a silent guess.
+REQUIRED = {"class_counts", "priors"}
 FAMILIES = {
     name: module
     for name, module in vars(jl).items()
@@ -91,7 +94,7 @@ def test_every_option_is_of_the_vocabulary(card):
 
 @every_loss
 def test_every_option_has_a_default(card):
-    assert all(p.default is not p.empty for p in options(card))
+    assert all((p.default is p.empty) == (p.name in REQUIRED) for p in options(card))
 
 
 def test_the_vocabulary_has_no_word_that_no_loss_uses():
@@ -160,7 +163,9 @@ def test_the_annotations_survive_the_decorator(card):
 
 @every_loss
 def test_the_result_is_one_value_a_row(card):
-    assert "*rows" in inspect.signature(card.loss).return_annotation.dim_str
+    # The rows of a loss of whole images are its batch: the axes behind it are pixels.
+    rows = "batch" if card.task == "segmentation" else "*rows"
+    assert rows in inspect.signature(card.loss).return_annotation.dim_str
 
 
 @every_loss
@@ -226,7 +231,7 @@ def test_the_card_has_a_range_for_each_numeric_option(card):
 
 @every_loss
 def test_every_default_lies_in_its_range(card):
-    defaults = {p.name: p.default for p in options(card) if p.default is not None}
+    defaults = {p.name: p.default for p in options(card) if p.default not in (None, p.empty)}
     assert all(card.options[name].holds(value) for name, value in defaults.items() if name in card.options)
 
 

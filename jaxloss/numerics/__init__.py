@@ -11,6 +11,7 @@ the primal under differentiation is the plain primal. None of them hides a NaN t
 
 from jaxloss.numerics.classes import (
     class_pivot,
+    expected_cost,
     expected_surprise,
     log_normaliser,
     logsumexp,
@@ -19,6 +20,7 @@ from jaxloss.numerics.classes import (
     surprise,
     surprises,
 )
+from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.derivatives import apart, cut, spoil
 from jaxloss.numerics.deviances import (
     binomial_deviance,
@@ -41,6 +43,7 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.projections import projection, projection_loss
 from jaxloss.numerics.ranks import half_mean_gap
 from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
@@ -79,6 +82,7 @@ __all__ = [
     "cut",
     "dirichlet_nll",
     "divide",
+    "expected_cost",
     "expected_surprise",
     "gamma_deviance",
     "gamma_deviance_of_log",
@@ -103,11 +107,15 @@ __all__ = [
     "poisson_deviance",
     "poisson_deviance_of_log",
     "poisson_nll",
+    "poly_surprise",
     "power",
+    "projection",
+    "projection_loss",
     "ratio_less_one",
     "relative_distance",
     "relu",
     "safe_norm",
+    "saturated",
     "saturation",
     "sigmoid",
     "smooth_abs",

@@ -1,5 +1,6 @@
 """Logarithms of sums of exponentials over the classes of the last axis, and the class an id names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -110,6 +111,13 @@ def _at_pivot(lead: Array) -> Array:
 def _settled(lead: Array, log_sum: Array) -> Array:
     """z − pivot without its rounding at the pivot, where one class has it all."""
     return jnp.where(_at_pivot(lead) & (log_sum < 0.4), 0, lead)
+
+
+def expected_cost(logits: Array, labels: Array, cost: Callable[[Array], Array]) -> Array:
+    """The mean over a row's label, an id or a distribution, of a function of the label's surprise."""
+    if labels.ndim < logits.ndim:
+        return cost(surprise(logits, labels))
+    return jnp.sum(multiply(labels, cost(surprises(logits))), axis=-1)
 
 
 @jax.custom_jvp

@@ -115,10 +115,11 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What decides a card's claims at its default options.
+    """What decides a card's claims at its default options, and at these where it has no default.
 
     attained: for a bound, data (for `smooth`, two of them) at which it is all but reached.
     refuted_by: for a claim the card does not make, data that show it false.
+    options: the options that the loss requires, in every example.
     sample: targets whose best constant prediction is none of the known statistics, unless the card
     says which one it is.
     """
@@ -126,6 +127,7 @@ class Evidence:
     attained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     refuted_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sample: Any = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def _exact(value: Any) -> Any:
