@@ -18,12 +18,16 @@ DATA = {
     ("scores", "labels"),
     ("probabilities", "labels"),
     ("log_predictions", "targets"),
+    ("log_predictions", "log_targets"),
+    ("mean", "log_variance"),
+    ("student_logits", "teacher_logits", "labels"),
     ("log_probabilities", "labels"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "pos_weight",
-    "quantile", "z_loss",
+    "alpha", "beta", "class_weights", "clip", "delta", "epsilon", "gamma", "gamma_neg", "gamma_pos",
+    "label_smoothing", "pos_weight", "prior_log_variance", "prior_mean", "quantile", "temperature",
+    "thresholds", "z_loss",
 }  # fmt: skip
 OTHER = {"class_where", "ignore_index"}
 FAMILIES = {
@@ -66,7 +70,7 @@ def test_the_data_arguments_are_of_the_vocabulary(card):
 @every_loss
 def test_all_that_is_no_data_is_keyword_only(card):
     kinds = [p.kind for p in parameters(card)]
-    assert set(kinds[2:]) <= {inspect.Parameter.KEYWORD_ONLY}
+    assert set(kinds[len(card.domain) :]) <= {inspect.Parameter.KEYWORD_ONLY}
 
 
 @every_loss
