@@ -79,7 +79,7 @@ def cumulative_link(
     logits: Float[ArrayLike, "*rows"],
     labels: Int[ArrayLike, "*rows"],
     *,
-    thresholds: Float[ArrayLike, " thresholds"] | tuple[float, ...] = (0.0,),
+    thresholds: Float[ArrayLike, " thresholds"] | float = 0.0,
 ) -> Float[Array, "*rows"]:
     """Negative log-likelihood of a rank in the proportional-odds model.
 
@@ -92,7 +92,7 @@ def cumulative_link(
     Args:
         logits: floating point, `[*rows]`: the one score z of a row; a higher one means a higher rank.
         labels: ranks, integer `[*rows]`, 0 to K − 1.
-        thresholds: θ, `[K − 1]`, increasing, on the scale of the logits; to be learned, or given.
+        thresholds: θ, `[K − 1]`, increasing, on the scale of the logits; a number for two ranks.
 
     Returns:
         The loss of each row, in nats; NaN in a row whose rank is out of range or lies between two
@@ -103,7 +103,7 @@ def cumulative_link(
         ValueError: two shapes.
 
     """
-    inner = jnp.asarray(thresholds)
+    inner = jnp.atleast_1d(thresholds)
     logits, ranks = scored("ordinal.cumulative_link", inner.size + 1, logits=logits, labels=labels)
     ends = jnp.asarray([-jnp.inf, jnp.inf], logits.dtype)
     cuts = jnp.concatenate([ends[:1], inner.astype(logits.dtype), ends[1:]])

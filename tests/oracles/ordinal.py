@@ -248,7 +248,7 @@ EVIDENCE = {
     "ordinal.ranked_probability_score": Evidence(
         attained={
             "lipschitz": row([0.0, np.log(2)], 0),
-            "smooth": (row([0.4667, 0.0], 0), row([0.4647, 0.0], 0)),
+            "smooth": (row([0.2333, -0.2333], 0), row([0.2323, -0.2323], 0)),
             "bounded": row([0.0, 40.0], 0),
         },
         refuted_by={"convex": (row([0.0, 3.0], 0), row([0.0, 13.0], 0))},
