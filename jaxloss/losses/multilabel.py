@@ -157,7 +157,8 @@ def zlpr(logits: Float[ArrayLike, "*rows classes"], labels: Labels) -> Float[Arr
 
     """
     logits, labels = vectors("multilabel.zlpr", logits=logits, labels=labels)
-    return _above_zero(logits, labels == 0) + _above_zero(-logits, labels == 1)
+    # A label that is neither stands in one of the sums, for its NaN to reach every class.
+    return _above_zero(logits, labels == 0) + _above_zero(-logits, labels != 0)
 
 
 def _above_zero(logits: Array, where: Array) -> Array:
