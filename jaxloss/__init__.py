@@ -7,7 +7,18 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, deviance, divergence, likelihood, quantile, regression, robust
+from jaxloss.losses import (
+    binary,
+    categorical,
+    deviance,
+    divergence,
+    likelihood,
+    multilabel,
+    ordinal,
+    quantile,
+    regression,
+    robust,
+)
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -29,7 +40,9 @@ __all__ = [
     "mae",
     "mean",
     "mse",
+    "multilabel",
     "numerics",
+    "ordinal",
     "partial_mean",
     "quantile",
     "regression",

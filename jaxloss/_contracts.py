@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.experimental import checkify
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
@@ -110,6 +110,7 @@ REAL = Interval()
 POSITIVE = Interval(low=0.0)
 NON_NEGATIVE = Interval(low=0.0, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True, closed_high=True)
+OPEN_UNIT = Interval(0.0, 1.0)
 HALF_OPEN_UNIT = Interval(0.0, 1.0, closed_low=True)
 ABOVE_ZERO_TO_ONE = Interval(0.0, 1.0, closed_high=True)
 AT_LEAST_ONE = Interval(low=1.0, closed_low=True)
@@ -118,8 +119,10 @@ NON_POSITIVE = Interval(high=0.0, closed_high=True)
 ABOVE_MINUS_ONE = Interval(low=-1.0)
 COUNTS = Counts()
 SIGNS = Choice((-1.0, 1.0))
+FLAGS = Choice((0.0, 1.0))
 CLASSES = Named("class ids in [0, K), or distributions over the K classes")
 CLASS_IDS = Named("class ids in [0, K)")
+RANKS = Named("ranks in [0, K)")
 DISTRIBUTION = Named("a distribution over the last axis")
 LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
 
@@ -451,6 +454,46 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
         raise ValueError(msg)
 
 
+def ranked(who: str, extra: int, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Logits `[*rows, items]` and ranks `[*rows]` below items + extra.
+
+    Ranks out of range come back as the first above all. Third come, for each k < K − 1, 1 where the rank
+    is above k and 0 elsewhere, NaN in a row whose rank is out of range.
+    """
+    (first, a), (second, b) = arrays.items()
+    (logits,) = _real(who, **{first: a})
+    _with_items(who, first, logits, "thresholds" if extra else "classes")
+    ranks = _ranks(who, second, b, first, logits, logits.shape[:-1])
+    count = logits.shape[-1] + extra
+    valid = (ranks >= 0) & (ranks < count)
+    _report(who, second, ranks, valid, f"[0, {count})")
+    logits = logits.astype(compute_dtype(logits))
+    below = lax.broadcasted_iota(ranks.dtype, (*ranks.shape, count - 1), ranks.ndim)
+    above = (below < ranks[..., None]).astype(logits.dtype)
+    return logits, jnp.where(valid, ranks, count), jnp.where(valid[..., None], above, jnp.nan)
+
+
+def scored(who: str, ranks: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Logits and integer ranks of one shape, `[*rows]`; the ranks come back as they are."""
+    (first, a), (second, b) = arrays.items()
+    (logits,) = _real(who, **{first: a})
+    labels = _ranks(who, second, b, first, logits, logits.shape)
+    _report(who, second, labels, (labels >= 0) & (labels < ranks), f"[0, {ranks})")
+    return logits.astype(compute_dtype(logits)), labels
+
+
+def _ranks(who: str, name: str, labels: ArrayLike, first: str, logits: Array, rows: tuple[int, ...]) -> Array:
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, name, "integer ranks", str(labels.dtype), "convert it with `.astype(int)`")
+    if labels.shape != rows:
+        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one rank a row"
+        wanted = f"the rows' shape {rows} of `{first}` {logits.shape}"
+        msg = f"{who}: `{name}` {labels.shape} must have {wanted}; {fix}."
+        raise ValueError(msg)
+    return labels
+
+
 _A_DISTRIBUTION = "distributions: non-negative, each row summing to 1"
 
 
@@ -473,5 +516,17 @@ def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) ->
     targets = _distribution(who, second, targets)
     if not logarithms:
         return _distribution(who, first, predictions), targets
-    valid, wanted = _are_distributions(jnp.exp(predictions)), "log-probabilities whose exponentials sum to 1"
-    return poison(who, first, predictions, valid, wanted), targets
+    return _log_distribution(who, first, predictions), targets
+
+
+def log_distributions(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """The logarithms of two distributions, `[*rows, K]`."""
+    first, second = arrays
+    predictions, targets = vectors(who, **arrays)
+    return _log_distribution(who, first, predictions), _log_distribution(who, second, targets)
+
+
+def _log_distribution(who: str, name: str, array: Array) -> Array:
+    """`array`, NaN in whole rows whose exponentials do not sum to 1."""
+    valid, wanted = _are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
+    return poison(who, name, array, valid, wanted)

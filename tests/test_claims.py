@@ -22,6 +22,7 @@ BEYOND = {"lipschitz": 1e3, "smooth": 1e6, "bounded": 1e3}
 _SYMMETRIC = "its arguments mean different things"
 _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
+_GROWS = "it grows with the number of classes, whose pairs it makes"
 _TARGET = "its prediction does not say what the target says"
 MEANINGLESS = {
     "likelihood": {
@@ -52,7 +53,6 @@ MEANINGLESS = {
         "zero_at_target": _TARGET,
     },
     "ranking": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
-    "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
     "sequence": {
         "symmetric": _SYMMETRIC,
         "shift_invariant": _SHIFTED,
@@ -61,9 +61,24 @@ MEANINGLESS = {
     },
 }
 
+# The same for single losses, unlike the rest of their kind.
+MEANINGLESS_FOR = {
+    "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
+    "divergence.gaussian_kl": {
+        "symmetric": _SYMMETRIC,
+        "shift_invariant": _SHIFTED,
+        "elicits": _BEST,
+        "zero_at_target": _TARGET,
+    },
+    "multilabel.margin": {"lipschitz": _GROWS},
+    "ordinal.squared_emd": {"lipschitz": _GROWS, "smooth": _GROWS},
+    "divergence.distillation": {"symmetric": _SYMMETRIC, "elicits": "its targets are logits"},
+}
+
 
 def meaningless(name: str) -> dict[str, str]:
-    return MEANINGLESS.get(name, {}) | MEANINGLESS.get(CARDS[name].task, {})
+    """The claims that say nothing of a loss, each with the reason."""
+    return MEANINGLESS.get(CARDS[name].task, {}) | MEANINGLESS_FOR.get(name, {})
 
 
 def means_something(name: str, claim: str) -> bool:
@@ -92,6 +107,10 @@ def claims_of(case: Case) -> Claims:
 def first_argument(case_or_name) -> str:
     name = case_or_name if isinstance(case_or_name, str) else case_or_name.loss
     return next(iter(CARDS[name].domain))
+
+
+def has_log_targets(name: str) -> bool:
+    return "log_targets" in CARDS[name].domain
 
 
 def values(name: str, data: Data) -> np.ndarray:
@@ -169,7 +188,7 @@ def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
     if CARDS[case.loss].task == "deviance":
         # Through the links that the losses have by default.
         return _log_odds(targets, 0.0) if case.loss == "deviance.binomial" else _log(targets)
-    return _log(targets) if argument in DISTRIBUTIONS else targets
+    return _log(targets) if argument in DISTRIBUTIONS and not has_log_targets(case.loss) else targets
 
 
 def _log(x):
@@ -208,7 +227,9 @@ def mirrored(name: str, data: Data, seed: int = 0) -> Data:
         return first[..., order], second[..., order] if second.ndim > 1 else np.argsort(order)[second]
     return {
         "predictions": lambda: (second, first),
-        "log_predictions": lambda: (np.log(second), np.exp(first)),
+        "log_predictions": lambda: (
+            (second, first) if has_log_targets(name) else (np.log(second), np.exp(first))
+        ),
         "logits": lambda: (-first, 1 - second),
         "probabilities": lambda: (1 - first, 1 - second),
         "scores": lambda: (-first, -second),
@@ -406,6 +427,7 @@ def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarr
 def total(name: str, prediction: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """The summed loss of one constant, or of each of several `[rivals, ...]`."""
     labels = np.argmax(sample, axis=-1) if CARDS[name].task == "categorical" else sample
+    labels = np.log(labels) if has_log_targets(name) else labels
     item = sample.ndim - 1
     constants = np.broadcast_to(
         prediction, np.shape(prediction)[: np.ndim(prediction) - item] + sample.shape[1:]

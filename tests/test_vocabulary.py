@@ -14,10 +14,12 @@ from jaxloss._loss import CARDS
 # The data arguments, predictions first, by the kind of task.
 DATA = {
     ("concentration", "targets"),
+    ("log_predictions", "log_targets"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
     ("log_rate", "targets"),
     ("logits", "labels"),
+    ("mean", "log_variance"),
     ("predictions", "targets"),
     ("probabilities", "labels"),
     ("samples", "targets"),
@@ -31,15 +33,17 @@ DATA = {
     ("mean", "scale", "targets"),
     ("mean", "scale_tril", "targets"),
     ("mean", "variance", "targets"),
+    ("student_logits", "teacher_logits", "labels"),
     ("loc", "scale", "df", "targets"),
     ("logits", "means", "scales", "targets"),
     ("loc", "evidence", "shape", "scale", "targets"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "c", "class_counts", "class_weights", "delta", "epsilon", "evidence_penalty",
-    "expectile", "gamma", "label_smoothing", "log_zero", "margin", "pos_weight", "power", "priors", "q",
-    "quantile", "scale", "temperature", "trials", "z_loss",
+    "alpha", "beta", "c", "class_counts", "class_weights", "clip", "delta", "epsilon", "evidence_penalty",
+    "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero", "margin", "pos_weight",
+    "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale", "temperature",
+    "thresholds", "trials", "z_loss",
 }  # fmt: skip
 OTHER = {"class_where", "estimator", "ignore_index", "link", "max_fun"}
 # What only the user's data can say: a default would be a silent guess.
