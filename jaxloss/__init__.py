@@ -7,7 +7,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust
+from jaxloss.losses import binary, categorical, divergence, metric, quantile, regression, robust, segmentation
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -26,12 +26,14 @@ __all__ = [
     "divergence",
     "mae",
     "mean",
+    "metric",
     "mse",
     "numerics",
     "partial_mean",
     "quantile",
     "regression",
     "robust",
+    "segmentation",
     "sum",
     "training",
 ]

@@ -21,6 +21,8 @@ from jaxloss.numerics.classes import (
 )
 from jaxloss.numerics.derivatives import apart, cut, spoil
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
+from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_power, sine_of_cosine
+from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -40,6 +42,7 @@ __all__ = [
     "bernoulli_nll",
     "class_pivot",
     "clipped_square",
+    "cosine_distance",
     "cut",
     "divide",
     "expected_surprise",
@@ -48,14 +51,20 @@ __all__ = [
     "log_cosh",
     "log_normaliser",
     "logsumexp",
+    "lovasz_jaccard",
     "multiply",
+    "norm_of_degree",
     "one_hot",
     "pick",
     "power",
+    "probabilities",
     "relative_distance",
     "relu",
     "safe_norm",
+    "share",
     "sigmoid",
+    "signed_power",
+    "sine_of_cosine",
     "smooth_abs",
     "softplus",
     "spoil",
