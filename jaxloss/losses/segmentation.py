@@ -379,6 +379,6 @@ def lovasz_softmax(
     errors = jnp.where(kept[..., None], jnp.where(shares > 0, rest, predicted), 0)
     by_class = (jnp.moveaxis(a.reshape(a.shape[0], -1, a.shape[-1]), -1, 1) for a in (errors, shares))
     losses = numerics.lovasz_jaccard(*by_class)
-    there = jnp.any(shares > 0, axis=tuple(range(1, shares.ndim - 1)))
+    there = jnp.any(shares != 0, axis=tuple(range(1, shares.ndim - 1)))
     total = jnp.sum(jnp.where(there, losses, 0), axis=-1)
     return numerics.divide(total, jnp.sum(there, axis=-1, dtype=losses.dtype))
