@@ -62,7 +62,9 @@ def test_a_degree_that_is_none_gives_no_norm():
 
 @every_dtype
 def test_a_signed_power_keeps_to_its_ulps(dtype):
-    size, exponent = pairs(magnitudes(dtype, 40, low=1e-6, high=1e6), np.array([0.5, 1, 1.5, 2, 3], dtype))
+    size, exponent = pairs(
+        magnitudes(dtype, 40, low=1e-6, high=1e6).astype(dtype), np.array([0.5, 1, 1.5, 2, 3], dtype)
+    )
     got = jax.jit(numerics.signed_power)(-size, exponent)
     true = [-(a**b) for a, b in zip(exact(size), exact(exponent), strict=True)]
     assert ulps(got, true).max() <= stated(numerics.signed_power)

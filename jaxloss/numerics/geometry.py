@@ -68,10 +68,10 @@ def _norm_of_degree_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any])
     (x, degree), (dx, ddegree) = primals, tangents
     norm, ratios = norm_of_degree(x, degree), _ratios(x, magnitude(x), degree)
     total = _power_sum(ratios, degree)
-    total = jnp.where(total == 0, 1, total)[..., None]
+    empty, total = (total == 0)[..., None], jnp.where(total == 0, 1, total)[..., None]
 
     def in_x() -> Array:
-        return signed_power(ratios, degree - 1) * jnp.power(total, 1 / degree - 1)
+        return jnp.where(empty, 0, signed_power(ratios, degree - 1)) * jnp.power(total, 1 / degree - 1)
 
     def in_degree() -> Array:
         shares = jnp.abs(signed_power(ratios, degree)) / total
