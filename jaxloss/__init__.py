@@ -13,11 +13,13 @@ from jaxloss.losses import (
     deviance,
     divergence,
     likelihood,
+    metric,
     multilabel,
     ordinal,
     quantile,
     regression,
     robust,
+    segmentation,
 )
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
@@ -39,6 +41,7 @@ __all__ = [
     "likelihood",
     "mae",
     "mean",
+    "metric",
     "mse",
     "multilabel",
     "numerics",
@@ -47,6 +50,7 @@ __all__ = [
     "quantile",
     "regression",
     "robust",
+    "segmentation",
     "sum",
     "training",
 ]

@@ -125,6 +125,13 @@ CLASS_IDS = Named("class ids in [0, K)")
 RANKS = Named("ranks in [0, K)")
 DISTRIBUTION = Named("a distribution over the last axis")
 LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
+VECTORS = Named("vectors along the last axis")
+COSINES = Named("cosines in [−1, 1], up to rounding")
+CLASS_IDS = Named("class ids in [0, K)")
+CLASSES_OR_ONE_HOT = Named("class ids in [0, K), or one-hot rows over the K classes")
+BINARY = Choice((0.0, 1.0))
+FOREGROUND = Named("{0, 1}, one a pixel")
+COSINE_RANGE = Interval(-1.0, 1.0, closed_low=True, closed_high=True)
 
 TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
 
@@ -133,6 +140,8 @@ Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
 
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
 _SUM_SLACK = 1e-2
+# How far beyond ±1 the cosine of two rounded unit vectors may be, in half precision.
+_COSINE_SLACK = 1e-2
 
 
 # --- dtypes -----------------------------------------------------------------------------------
@@ -342,12 +351,58 @@ def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     return first, second
 
 
+def triplets(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Three arrays of one shape `[*rows, D]`, in one dtype: the first is compared with both others."""
+    (first, anchors), *others = arrays.items()
+    compared = [vectors(who, **{first: anchors, name: array}) for name, array in others]
+    dtype = compute_dtype(*(array for pair in compared for array in pair))
+    return [array.astype(dtype) for array in (compared[0][0], *(other for _, other in compared))]
+
+
+def vector_pairs(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two arrays of one shape `[*rows, D]` and labels −1 or +1, one a row; flags are refused."""
+    (first, a), (second, b), (third, c) = arrays.items()
+    _refuse_flags(who, third, c)
+    x, y = vectors(who, **{first: a, second: b})
+    labels = _number(who, third, c)
+    _one_a_row(who, first, x, third, labels, "label")
+    return x, y, labels.astype(x.dtype)
+
+
+def scalar_pairs(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two numbers and a label −1 or +1 a row, all of one shape `[*rows]`; flags are refused."""
+    (first, a), (second, b), (third, c) = arrays.items()
+    _refuse_flags(who, third, c)
+    x, y = paired(who, **{first: a, second: b})
+    x, labels = paired(who, **{first: x, third: c})
+    return x, y.astype(x.dtype), labels
+
+
+def similarities(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Cosines `[*rows, K]` with class ids `[*rows]`; NaN where one is none, ±1 where it is more."""
+    (first, a), (second, b) = arrays.items()
+    (cosines,), labels = _real(who, **{first: a}), _number(who, second, b)
+    _with_items(who, first, cosines, "classes")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "class ids, integer", str(labels.dtype), "convert it with `.astype(int)`")
+    _check_ids(who, first, cosines, second, labels)
+    cosines, classes = cosines.astype(compute_dtype(cosines)), cosines.shape[-1]
+    _report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
+    cosines = poison(who, first, cosines, jnp.abs(cosines) <= 1 + _COSINE_SLACK, COSINES)
+    # The derivative of what was rounded is that of the cosine: a clip has none beyond, and half of it at ±1.
+    return cosines + lax.stop_gradient(jnp.clip(cosines, -1, 1) - cosines), labels
+
+
 def margins(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Scores and labels of one shape, `[*rows]`; labels are −1 and +1, which flags are not."""
     _, second = arrays
-    if jnp.result_type(arrays[second]) == jnp.bool_:
-        _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
+    _refuse_flags(who, second, arrays[second])
     return paired(who, **arrays)
+
+
+def _refuse_flags(who: str, name: str, labels: ArrayLike) -> None:
+    if jnp.result_type(labels) == jnp.bool_:
+        _refuse(who, name, "−1 or +1", "bool", f"pass `2 * {name}.astype(int) - 1`")
 
 
 def classified(
@@ -446,10 +501,15 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
             f"{labels.dtype} {labels.shape}",
             "convert one-hot rows with `.astype(jnp.float32)`",
         )
-    rows = logits.shape[:-1]
+    _one_a_row(who, first, logits, second, labels, "id")
+
+
+def _one_a_row(who: str, first: str, data: Array, second: str, labels: Array, each: str) -> None:
+    """Refuse labels that are not one a row of data whose last axis is one item."""
+    rows = data.shape[:-1]
     if labels.shape != rows:
-        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one id a row"
-        wanted = f"the rows' shape {rows} of `{first}` {logits.shape}"
+        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else f"give one {each} a row"
+        wanted = f"the rows' shape {rows} of `{first}` {data.shape}"
         msg = f"{who}: `{second}` {labels.shape} must have {wanted}; {fix}."
         raise ValueError(msg)
 
@@ -530,3 +590,96 @@ def _log_distribution(who: str, name: str, array: Array) -> Array:
     """`array`, NaN in whole rows whose exponentials do not sum to 1."""
     valid, wanted = _are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
     return poison(who, name, array, valid, wanted)
+
+
+# --- images: one value an example, of many pixels ---------------------------------------------------
+
+
+def segmented(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Logits `[batch, *space, K]`, with class ids `[batch, *space]` or distributions of the logits' shape.
+
+    Both come back as shares of K classes, the labels one-hot; NaN where one is none. Third come the
+    pixels kept: a removed one is 0 in both, out of reach of any derivative.
+    """
+    (first, a), (second, b) = arrays.items()
+    logits, labels = jnp.asarray(a), _number(who, second, b)
+    _at_least_two_classes(who, first, logits)
+    pixels = logits.shape[:-1]
+    kept = pixels_kept(who, labels, pixels, where, ignore_index)
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == pixels:
+        labels = jnp.where(kept, labels, 0)
+    elif labels.shape == logits.shape and labels.dtype != jnp.bool_:
+        # What stands in for a removed distribution is one.
+        labels = jnp.where(kept[..., None], labels, 1 / logits.shape[-1])
+    logits = jnp.where(kept[..., None], logits, 0)
+    logits, labels, _ = classified(who, None, (), **{first: logits, second: labels})
+    shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+    shares = jnp.where(kept[..., None], shares, 0)
+    return _spoil_examples(logits, shares), shares, kept
+
+
+def segmented_whole(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """The same of labels that give every pixel to one class whole: ids, or one-hot rows."""
+    logits, shares, kept = segmented(who, where, ignore_index, **arrays)
+    whole = jnp.all((shares == 0) | (shares == 1) | jnp.isnan(shares), axis=-1, keepdims=True)
+    _, second = arrays
+    shares = poison(who, second, shares, jnp.broadcast_to(whole, shares.shape), "one-hot rows")
+    return _spoil_examples(logits, shares), shares, kept
+
+
+def binary_segmented(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Logits and labels 0 or 1 of one shape `[batch, *space]`; third come the pixels kept, as above."""
+    (_, second), (logits, labels) = arrays, paired(who, **arrays)
+    _with_items(who, next(iter(arrays)), logits, "pixels")
+    kept = pixels_kept(who, labels, logits.shape, where, ignore_index)
+    logits, labels = jnp.where(kept, logits, 0), jnp.where(kept, labels, 0)
+    labels = poison(who, second, labels, BINARY.holds(labels), BINARY)
+    return _spoil_examples(logits, labels), labels, kept
+
+
+def _spoil_examples(logits: Array, labels: Array) -> Array:
+    """The logits, NaN with NaN derivative in an example with a pixel whose label is NaN."""
+    unsound = jnp.any(jnp.isnan(labels), axis=tuple(range(1, labels.ndim)), keepdims=True)
+    return logits * jnp.where(unsound, jnp.nan, jnp.ones((), logits.dtype))
+
+
+def pixels_kept(
+    who: str,
+    labels: Array,
+    pixels: tuple[int, ...],
+    where: ArrayLike | None,
+    ignore_index: int | Array | None,
+) -> Array:
+    """The pixels `where` holds whose label, if it is one number, is not the one to ignore."""
+    kept = own_mask(who, where, pixels)
+    if ignore_index is None or labels.shape != pixels:
+        return kept
+    return kept & (labels != jnp.asarray(ignore_index, labels.dtype))
+
+
+def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """The mask that a loss takes itself, of what it masks the shape; all of it where none is given."""
+    if where is None:
+        return jnp.ones(shape, bool)
+    mask = jnp.asarray(where)
+    if mask.dtype != jnp.bool_:
+        _refuse(who, "where", "bool", str(mask.dtype), "pass `mask != 0`")
+    if mask.ndim != len(shape) or any(a not in (1, b) for a, b in zip(mask.shape, shape, strict=True)):
+        fix = "size-1 axes broadcast, others must match"
+        msg = f"{who}: `where` {mask.shape} must have the shape {shape}; {fix}."
+        raise ValueError(msg)
+    return jnp.broadcast_to(mask, shape)
+
+
+def _at_least_two_classes(who: str, name: str, logits: Array) -> None:
+    if logits.ndim < 2 or logits.shape[-1] < 2:
+        fix = "of one class `z`, pass `jnp.stack([jnp.zeros_like(z), z], axis=-1)`"
+        wanted = "[batch, *space, classes] with two classes or more"
+        msg = f"{who}: `{name}` must have shape {wanted}, got {logits.shape}; {fix}."
+        raise ValueError(msg)

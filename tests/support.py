@@ -335,7 +335,40 @@ def vectorised(loss, batched: tuple[str, ...]):
     return jax.jit(run)
 
 
+def of_one_row(case, loss):
+    """The loss of one row alone; of a loss whose rows are its first axis only, as a batch of one."""
+    if CARDS[case.loss].task != "segmentation":
+        return loss
+    return _batch_of_one(loss)
+
+
+@functools.cache
+def _batch_of_one(loss):
+    def run(*data, **options):
+        one = {n: v[None] if n == "where" else v for n, v in options.items()}
+        return loss(*(jnp.asarray(array)[None] for array in data), **one)[0]
+
+    return run
+
+
+def over_rows(case, mask: np.ndarray) -> np.ndarray:
+    """A mask of rows as the loss takes it: one that masks items itself has it broadcast to them."""
+    if not CARDS[case.loss].masks_itself:
+        return mask
+    # Classes are no pixels; a foreground alone has none.
+    classes = case.loss != "segmentation.lovasz_hinge"
+    return mask.reshape(mask.shape + (1,) * (case.item_ndim - classes))
+
+
+def masked_by_both(case, options, where):
+    """The options less a mask of their own, and that mask within the one given."""
+    options, where = dict(options), over_rows(case, where)
+    drawn = options.pop("where", None)
+    return options, where if drawn is None else where & drawn
+
+
 def check_vmap(loss, case, data, options) -> None:
+    loss = of_one_row(case, loss)
     batched = tuple(n for n, v in options.items() if np.ndim(v) and np.shape(v)[0] == ROWS)
     shared = {n: v for n, v in options.items() if n not in batched}
     found = vectorised(loss, batched)(data, shared, {n: options[n] for n in batched})
@@ -378,8 +411,10 @@ def check_masked(
     spoiled = np.where(where, weights.reshape(thin), value)
     run = reduced(reduction, loss, real_positions(data), names, second=second)
     few, few_options = taken(case, data, options, kept)
+    options, where = masked_by_both(case, options, where)
+    few_options, all_of_few = masked_by_both(case, few_options, np.ones((KEPT, *thin[1:]), bool))
     masked = run(poisoned(data, removed, value), options, where, spoiled)
-    dropped = run(few, few_options, np.ones((KEPT, *thin[1:]), bool), weights.reshape(thin)[kept])
+    dropped = run(few, few_options, all_of_few, weights.reshape(thin)[kept])
     for name, expected in dropped.items():
         compare_dropped(name, masked[name], expected, kept, removed)
 
@@ -398,7 +433,8 @@ def compare_dropped(name, actual, expected, kept, removed) -> None:
 def check_nothing_kept(loss, case, data, options, value) -> None:
     shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
     run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
-    empty = run(poisoned(data, np.arange(ROWS), value), options, np.zeros(shape, bool), np.full(shape, value))
+    options, where = masked_by_both(case, options, np.zeros(shape, bool))
+    empty = run(poisoned(data, np.arange(ROWS), value), options, where, np.full(shape, value))
     for name, result in empty.items():
         for leaf in jax.tree.leaves(result):
             same(leaf, np.zeros_like(leaf), name)

@@ -61,8 +61,17 @@ MEANINGLESS = {
     },
 }
 
+
+_BY_CLASSES = "it grows with the logarithm of the number of classes"
+_BY_PIXELS = "its steepest point depends on how many pixels and classes there are"
 # The same for single losses, unlike the rest of their kind.
 MEANINGLESS_FOR = {
+    "metric.arcface": {"bounded": _BY_CLASSES},
+    "metric.cosface": {"bounded": _BY_CLASSES},
+    **{
+        f"segmentation.{name}": {"lipschitz": _BY_PIXELS, "smooth": _BY_PIXELS}
+        for name in ("dice", "generalized_dice", "tversky", "focal_tversky", "jaccard")
+    },
     "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
     "divergence.gaussian_kl": {
         "symmetric": _SYMMETRIC,
@@ -222,9 +231,11 @@ def test_an_agreement_not_claimed_free_costs_something_somewhere(name):
 def mirrored(name: str, data: Data, seed: int = 0) -> Data:
     """Predictions and targets in each other's place; labels and classes renamed."""
     first, second = data
-    if CARDS[name].task == "categorical":
+    of_classes = CARDS[name].task == "segmentation" and name != "segmentation.lovasz_hinge"
+    if CARDS[name].task == "categorical" or of_classes:
         order = np.random.default_rng(seed).permutation(first.shape[-1])
-        return first[..., order], second[..., order] if second.ndim > 1 else np.argsort(order)[second]
+        by_class = second.ndim == first.ndim
+        return first[..., order], second[..., order] if by_class else np.argsort(order)[second]
     return {
         "predictions": lambda: (second, first),
         "log_predictions": lambda: (
@@ -298,7 +309,9 @@ def test_a_convex_loss_lies_below_its_chords(case, data):
     at_a, at_b = (values(case.loss, (x, *rest)) for x in (a, b))
     between = values(case.loss, (share * a + (1 - share) * b, *rest))
     size = np.abs(np.where(np.isfinite(a), a, 0)).reshape(ROWS, -1).max(axis=-1)
-    rounding = 1e-13 * (at_a + at_b) + 1e-15 * size * sum(steepness(case.loss, (x, *rest)) for x in (a, b))
+    rounding = 1e-13 * (np.abs(at_a) + np.abs(at_b)) + 1e-15 * size * sum(
+        steepness(case.loss, (x, *rest)) for x in (a, b)
+    )
     assert np.all(between <= share * at_a + (1 - share) * at_b + rounding)
 
 

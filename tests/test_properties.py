@@ -212,13 +212,10 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     broken[2] = np.nan
     shape = broken.shape[: broken.ndim - case.item_ndim]
     options.pop("ignore_index", None)
+    options.pop("where", None)
     run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    found = run(
-        (broken, *data[1:]),
-        options,
-        np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4,
-        np.ones(shape),
-    )
+    where = support.over_rows(case, np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4)
+    found = run((broken, *data[1:]), options, where, np.ones(shape))
     assert np.isnan(found["value"])
 
 
@@ -242,7 +239,7 @@ def test_masked_is_dropped_for_anyones_loss(loss, second, value):
 # --- extremes -------------------------------------------------------------------------------------
 
 
-HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood"}
+HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood", "embedding"}
 FREE = [
     case
     for case in CASES
@@ -294,8 +291,9 @@ def test_integer_predictions_are_refused_in_words(case):
 def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]
+    options, where = support.masked_by_both(case, options, np.ones(shape, bool))
     with pytest.raises(TypeError, match="`where` must be bool"):
-        jl.mean(support.loss_of(case))(*data, where=np.ones(shape, int), **options)
+        jl.mean(support.loss_of(case))(*data, where=where.astype(int), **options)
 
 
 OPTIONS = [
@@ -341,6 +339,7 @@ def violated(case, kind):
     broken = [np.array(array) for array in data]
     broken[position][BAD] = value
     options.pop("ignore_index", None)
+    options.pop("where", None)
     return data, tuple(broken), options, list(CARDS[case.loss].domain)[position], np.ravel(value)
 
 

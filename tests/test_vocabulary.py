@@ -14,6 +14,8 @@ from jaxloss._loss import CARDS
 # The data arguments, predictions first, by the kind of task.
 DATA = {
     ("concentration", "targets"),
+    ("cosines", "labels"),
+    ("distances", "labels"),
     ("log_predictions", "log_targets"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
@@ -24,7 +26,9 @@ DATA = {
     ("probabilities", "labels"),
     ("samples", "targets"),
     ("scores", "labels"),
+    ("anchors", "positives", "negatives"),
     ("concentration1", "concentration0", "targets"),
+    ("first", "second", "labels"),
     ("loc", "concentration", "targets"),
     ("loc", "scale", "targets"),
     ("logits", "log_rate", "targets"),
@@ -41,11 +45,11 @@ DATA = {
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
     "alpha", "beta", "c", "class_counts", "class_weights", "clip", "delta", "epsilon", "evidence_penalty",
-    "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero", "margin", "pos_weight",
-    "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale", "temperature",
-    "thresholds", "trials", "z_loss",
+    "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero", "margin", "p",
+    "pos_weight", "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale",
+    "smooth", "temperature", "thresholds", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "estimator", "ignore_index", "link", "max_fun"}
+OTHER = {"class_where", "estimator", "ignore_index", "link", "max_fun", "swap", "where"}
 # What only the user's data can say: a default would be a silent guess.
 REQUIRED = {"class_counts", "priors"}
 FAMILIES = {

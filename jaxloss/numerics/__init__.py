@@ -39,7 +39,9 @@ from jaxloss.numerics.divergences import (
 )
 from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
 from jaxloss.numerics.general import barron, log_partition
+from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_power, sine_of_cosine
 from jaxloss.numerics.labels import clipped_softplus, softmax
+from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -88,6 +90,7 @@ __all__ = [
     "class_pivot",
     "clipped_softplus",
     "clipped_square",
+    "cosine_distance",
     "cut",
     "dirichlet_nll",
     "divide",
@@ -110,9 +113,11 @@ __all__ = [
     "log_normaliser",
     "log_partition",
     "logsumexp",
+    "lovasz_jaccard",
     "mixture_entropy",
     "multiply",
     "negative_binomial_nll",
+    "norm_of_degree",
     "one_hot",
     "pick",
     "poisson_deviance",
@@ -120,6 +125,7 @@ __all__ = [
     "poisson_nll",
     "poly_surprise",
     "power",
+    "probabilities",
     "projection",
     "projection_loss",
     "ratio_less_one",
@@ -129,7 +135,10 @@ __all__ = [
     "safe_norm",
     "saturated",
     "saturation",
+    "share",
     "sigmoid",
+    "signed_power",
+    "sine_of_cosine",
     "smooth_abs",
     "softmax",
     "softmax_divergence",

@@ -135,7 +135,7 @@ def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, An
     each = surprises(logits)
 
     def slopes() -> Array:
-        return jnp.exp(-each) * _sum_of_others(shares) + shares * jnp.expm1(-each)
+        return jnp.exp(-each) * sum_of_others(shares, beside=shares) + shares * jnp.expm1(-each)
 
     from_logits, from_shares = term(slopes, dlogits), term(lambda: beside(shares, each), dshares)
     return expected_surprise(logits, shares), jnp.sum(from_logits + from_shares, axis=-1)
@@ -144,11 +144,11 @@ def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, An
 expected_surprise.defjvp(_expected_surprise_jvp, symbolic_zeros=True)
 
 
-def _sum_of_others(shares: Array) -> Array:
-    """Σ_{c≠j} s_c for each j: only beside the largest share does the sum less s_j lose digits."""
-    largest = _names(jnp.argmax(shares, axis=-1), shares)
-    rest = jnp.sum(jnp.where(largest, 0, shares), axis=-1, keepdims=True)
-    return jnp.where(largest, rest, jnp.sum(shares, axis=-1, keepdims=True) - shares)
+def sum_of_others(terms: Array, *, beside: Array) -> Array:
+    """Σ_{c≠j} x_c for each j: only beside the largest share does the sum less x_j lose digits."""
+    largest = _names(jnp.argmax(beside, axis=-1), terms)
+    rest = jnp.sum(jnp.where(largest, 0, terms), axis=-1, keepdims=True)
+    return jnp.where(largest, rest, jnp.sum(terms, axis=-1, keepdims=True) - terms)
 
 
 @jax.custom_jvp

@@ -87,6 +87,8 @@ class Case:
 
     def _standing_against(self, rows: tuple[int, ...], name: str, option: Any) -> np.ndarray:
         option = np.asarray(option)
+        if option.shape[: len(rows)] == rows:  # one a row already, as a mask of items is
+            return option
         item = () if name in self.row_options else option.shape[-1:]
         return np.broadcast_to(option, rows + item)
 
