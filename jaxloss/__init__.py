@@ -7,7 +7,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust
+from jaxloss.losses import binary, categorical, contrastive, divergence, quantile, ranking, regression, robust
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -22,6 +22,7 @@ __all__ = [
     "binary",
     "categorical",
     "checked",
+    "contrastive",
     "cross_entropy",
     "divergence",
     "mae",
@@ -30,6 +31,7 @@ __all__ = [
     "numerics",
     "partial_mean",
     "quantile",
+    "ranking",
     "regression",
     "robust",
     "sum",

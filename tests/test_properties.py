@@ -17,6 +17,14 @@ from jaxloss._contracts import Interval
 from jaxloss._loss import CARDS
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# What is said of rows that depend on no other row; of a loss that couples its rows, that a mask of its
+# own drops them, and that batches are independent.
+EACH_CASE_OF_ROWS = pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.couples], ids=lambda case: case.name
+)
+EACH_CASE_OF_BATCHES = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.couples], ids=lambda case: case.name
+)
 WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
@@ -116,14 +124,21 @@ def test_compiled_is_eager(case, data):
     support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@EACH_CASE_OF_ROWS
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_is_a_loop(case, data):
     support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@EACH_CASE_OF_BATCHES
+@settings(max_examples=5)
+@given(st.data())
+def test_vmap_over_batches_is_a_loop(case, data):
+    support.check_vmap_of_batches(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@EACH_CASE_OF_ROWS
 @FEW
 @given(st.data())
 def test_a_row_touches_no_other_row(case, data):
@@ -131,7 +146,7 @@ def test_a_row_touches_no_other_row(case, data):
     support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
 
 
-@EACH_CASE
+@EACH_CASE_OF_ROWS
 def test_sharded_over_eight_devices_is_unsharded(case):
     assert len(jax.devices()) == 8
     for data, options in support.examples(case, 2, calm=True):
@@ -189,14 +204,14 @@ def test_nothing_kept_is_zero_with_zero_gradients(case, value):
         support.check_nothing_kept(support.loss_of(case), case, data, options, value)
 
 
-@EACH_CASE
+@EACH_CASE_OF_ROWS
 @FEW
 @given(st.data())
 def test_weight_two_is_the_row_twice(case, data):
     support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@EACH_CASE
+@EACH_CASE_OF_ROWS
 @FEW
 @given(st.data())
 def test_microbatches_merged_are_the_whole(case, data):
@@ -211,12 +226,10 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     shape = broken.shape[: broken.ndim - case.item_ndim]
     options.pop("ignore_index", None)
     run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    found = run(
-        (broken, *data[1:]),
-        options,
-        np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4,
-        np.ones(shape),
-    )
+    options.pop("where", None)
+    where = np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4
+    _, where = support.masked(case, (broken, *data[1:]), options, where)
+    found = run((broken, *data[1:]), options, where, np.ones(shape))
     assert np.isnan(found["value"])
 
 
@@ -240,7 +253,14 @@ def test_masked_is_dropped_for_anyones_loss(loss, second, value):
 # --- extremes -------------------------------------------------------------------------------------
 
 
-HUGE = {"regression": 3e38, "vector": 3e38, "binary": 3e38, "margin": 3e38, "categorical": 3e38}
+HUGE = {
+    "regression": 3e38,
+    "vector": 3e38,
+    "binary": 3e38,
+    "margin": 3e38,
+    "categorical": 3e38,
+    "ranking": 3e38,
+}
 FREE = [
     case
     for case in CASES
@@ -293,6 +313,7 @@ def test_integer_predictions_are_refused_in_words(case):
 def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]
+    options.pop("where", None)
     with pytest.raises(TypeError, match="`where` must be bool"):
         jl.mean(CARDS[case.loss].loss)(*data, where=np.ones(shape, int), **options)
 
@@ -326,6 +347,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     data, options = out_of_range(case, name, side)
     options.pop("ignore_index", None)
     options.pop("class_where", None)
+    options.pop("where", None)
     assert np.all(np.isnan(support.rows(CARDS[case.loss].loss)(data, options)))
 
 

@@ -19,13 +19,17 @@ DATA = {
     ("probabilities", "labels"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
+    ("embeddings", "labels"),
+    ("queries", "keys"),
+    ("image", "text"),
+    ("student_logits", "teacher_logits"),
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "pos_weight",
-    "quantile", "z_loss",
+    "alpha", "beta", "bias", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "logit_scale",
+    "margin", "pos_weight", "quantile", "student_temperature", "teacher_temperature", "temperature", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "ignore_index"}
+OTHER = {"centre", "class_where", "ignore_index", "where"}
 FAMILIES = {
     name: module
     for name, module in vars(jl).items()

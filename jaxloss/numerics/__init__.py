@@ -32,7 +32,7 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
-from jaxloss.numerics.vectors import safe_norm, unit
+from jaxloss.numerics.vectors import products, safe_norm, unit
 
 __all__ = [
     "absolute",
@@ -52,6 +52,7 @@ __all__ = [
     "one_hot",
     "pick",
     "power",
+    "products",
     "relative_distance",
     "relu",
     "safe_norm",
