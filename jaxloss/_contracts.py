@@ -137,6 +137,8 @@ TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
 
 # What a categorical loss takes for labels: ids, or a distribution a row.
 Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
+LISTS = Named("numbers, one an item of the list")
+GROUPS = Named("integer ids: rows of one id belong together")
 
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
 _SUM_SLACK = 1e-2
@@ -663,6 +665,27 @@ def pixels_kept(
     return kept & (labels != jnp.asarray(ignore_index, labels.dtype))
 
 
+# --- lists and batches ---------------------------------------------------------------------------
+
+
+def listed(
+    who: str, where: ArrayLike | None, domain: Interval | Choice, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Scores and labels `[*rows, items]` of one list a row; third, which of the items there are.
+
+    An item that is not there is 0 in both, out of reach of any derivative. The scores of a list are all
+    NaN, with NaN derivative, where one that is there is NaN or has a label outside its domain.
+    """
+    first, second = arrays
+    scores, labels = paired(who, **arrays)
+    _with_items(who, first, scores, "items")
+    kept = own_mask(who, where, scores.shape)
+    scores, labels = jnp.where(kept, scores, 0), jnp.where(kept, labels, 0)
+    _report(who, second, labels, domain.holds(labels), domain)
+    sound = jnp.all(domain.holds(labels) & ~jnp.isnan(scores), axis=-1, keepdims=True)
+    return scores * jnp.where(sound, jnp.ones((), scores.dtype), jnp.nan), labels, kept
+
+
 def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
     """The mask that a loss takes itself, of what it masks the shape; all of it where none is given."""
     if where is None:
@@ -683,3 +706,58 @@ def _at_least_two_classes(who: str, name: str, logits: Array) -> None:
         wanted = "[batch, *space, classes] with two classes or more"
         msg = f"{who}: `{name}` must have shape {wanted}, got {logits.shape}; {fix}."
         raise ValueError(msg)
+
+
+def lists_with_items(
+    scores: Array, labels: Array, *, where: ArrayLike | None = None, **_: object
+) -> Array | None:
+    """The lists a mean counts: those with any item."""
+    del labels
+    return None if where is None else jnp.any(own_mask("mean", where, scores.shape), axis=-1)
+
+
+def batched(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two arrays of vectors `[*batches, rows, D]`, whose rows are one batch; third, which rows there are.
+
+    A row that is not there is 0 in both, out of reach of any derivative.
+    """
+    first, second = vectors(who, **arrays)
+    kept = _batch(who, next(iter(arrays)), first, where)
+    return jnp.where(kept[..., None], first, 0), jnp.where(kept[..., None], second, 0), kept
+
+
+def grouped(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Vectors `[*batches, rows, D]` as `batched` has them; which two rows are of one id, and which of two.
+
+    A row and itself are neither, nor are two rows of which one is not there.
+    """
+    (first, a), (second, b) = arrays.items()
+    (embeddings,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    _with_items(who, first, embeddings, "features")
+    kept = _batch(who, first, embeddings, where)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "integer ids", str(labels.dtype), "number the groups")
+    if labels.shape != kept.shape:
+        msg = (
+            f"{who}: `{second}` {labels.shape} must have the rows' shape {kept.shape} of `{first}` "
+            f"{embeddings.shape}; give one id a row."
+        )
+        raise ValueError(msg)
+    embeddings = jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0)
+    same = labels[..., :, None] == labels[..., None, :]
+    both = kept[..., :, None] & kept[..., None, :]
+    rows = jnp.arange(kept.shape[-1])
+    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
+    return embeddings, both & same & others, both & ~same
+
+
+def _batch(who: str, name: str, array: Array, where: ArrayLike | None) -> Array:
+    if array.ndim < 2:
+        msg = f"{who}: `{name}` {array.shape} must have shape [*batches, rows, features]; give a batch."
+        raise ValueError(msg)
+    return own_mask(who, where, array.shape[:-1])
+
+
+def coupled_rows(first: Array, *_: Array, where: ArrayLike | None = None, **__: object) -> Array | None:
+    """The rows a mean counts, of a loss that couples them: those that its own mask holds."""
+    return None if where is None else own_mask("mean", where, first.shape[:-1])

@@ -24,6 +24,7 @@ _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
 _GROWS = "it grows with the number of classes, whose pairs it makes"
 _TARGET = "its prediction does not say what the target says"
+_LONGER = "its bound is another for each length of a list"
 MEANINGLESS = {
     "likelihood": {
         "symmetric": _SYMMETRIC,
@@ -52,7 +53,13 @@ MEANINGLESS = {
         "elicits": _BEST,
         "zero_at_target": _TARGET,
     },
-    "ranking": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
+    "ranking": {
+        "symmetric": _SYMMETRIC,
+        "elicits": _BEST,
+        "zero_at_target": _TARGET,
+        "lipschitz": _LONGER,
+        "smooth": _LONGER,
+    },
     "sequence": {
         "symmetric": _SYMMETRIC,
         "shift_invariant": _SHIFTED,
@@ -83,11 +90,15 @@ MEANINGLESS_FOR = {
     "ordinal.squared_emd": {"lipschitz": _GROWS, "smooth": _GROWS},
     "divergence.distillation": {"symmetric": _SYMMETRIC, "elicits": "its targets are logits"},
 }
+# And of a loss that couples the rows of a batch.
+COUPLED = {"bounded": "its bound is another for each size of a batch"}
 
 
 def meaningless(name: str) -> dict[str, str]:
     """The claims that say nothing of a loss, each with the reason."""
-    return MEANINGLESS.get(CARDS[name].task, {}) | MEANINGLESS_FOR.get(name, {})
+    coupled = any(case.couples for case in CASES if case.loss == name)
+    of_kind = MEANINGLESS.get(CARDS[name].task, {}) | (COUPLED if coupled else {})
+    return of_kind | MEANINGLESS_FOR.get(name, {})
 
 
 def means_something(name: str, claim: str) -> bool:

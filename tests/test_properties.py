@@ -17,11 +17,18 @@ from jaxloss._contracts import REAL, Interval
 from jaxloss._loss import CARDS
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Of a loss that couples its rows: a mask of its own drops them, and batches are independent.
+EACH_CASE_OF_BATCHES = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.couples], ids=lambda case: case.name
+)
 WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
 # What a program does not change with fewer options is asked of the fullest.
 FULLEST = pytest.mark.parametrize("case", support.fullest(CASES), ids=lambda case: case.name)
+FULLEST_OF_ROWS = pytest.mark.parametrize(
+    "case", [case for case in support.fullest(CASES) if not case.couples], ids=lambda case: case.name
+)
 # Second order is costly to compile: of each loss one case.
 LAST_CASE = pytest.mark.parametrize(
     "case", {case.loss: case for case in CASES}.values(), ids=lambda case: case.name
@@ -118,14 +125,21 @@ def test_compiled_is_eager(case, data):
     support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_is_a_loop(case, data):
     support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@EACH_CASE_OF_BATCHES
+@settings(max_examples=5)
+@given(st.data())
+def test_vmap_over_batches_is_a_loop(case, data):
+    support.check_vmap_of_batches(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_a_row_touches_no_other_row(case, data):
@@ -133,7 +147,7 @@ def test_a_row_touches_no_other_row(case, data):
     support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 def test_sharded_over_eight_devices_is_unsharded(case):
     assert len(jax.devices()) == 8
     for data, options in support.examples(case, 2, calm=True):
@@ -191,14 +205,14 @@ def test_nothing_kept_is_zero_with_zero_gradients(case, value):
         support.check_nothing_kept(support.loss_of(case), case, data, options, value)
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_weight_two_is_the_row_twice(case, data):
     support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_microbatches_merged_are_the_whole(case, data):
@@ -214,7 +228,9 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     options.pop("ignore_index", None)
     options.pop("where", None)
     run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    where = support.over_rows(case, np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4)
+    options.pop("where", None)
+    where = np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4
+    _, where = support.masked(case, (broken, *data[1:]), options, where)
     found = run((broken, *data[1:]), options, where, np.ones(shape))
     assert np.isnan(found["value"])
 
@@ -239,7 +255,7 @@ def test_masked_is_dropped_for_anyones_loss(loss, second, value):
 # --- extremes -------------------------------------------------------------------------------------
 
 
-HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood", "embedding"}
+HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood", "embedding", "ranking"}
 FREE = [
     case
     for case in CASES
@@ -291,7 +307,7 @@ def test_integer_predictions_are_refused_in_words(case):
 def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]
-    options, where = support.masked_by_both(case, options, np.ones(shape, bool))
+    options, where = support.masked(case, data, options, np.ones(shape, bool))
     with pytest.raises(TypeError, match="`where` must be bool"):
         jl.mean(support.loss_of(case))(*data, where=where.astype(int), **options)
 
@@ -325,6 +341,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     data, options = out_of_range(case, name, side)
     options.pop("ignore_index", None)
     options.pop("class_where", None)
+    options.pop("where", None)
     assert np.all(np.isnan(support.rows(support.loss_of(case))(data, options)))
 
 

@@ -16,6 +16,8 @@ DATA = {
     ("concentration", "targets"),
     ("cosines", "labels"),
     ("distances", "labels"),
+    ("embeddings", "labels"),
+    ("image", "text"),
     ("log_predictions", "log_targets"),
     ("log_predictions", "targets"),
     ("log_probabilities", "labels"),
@@ -24,8 +26,10 @@ DATA = {
     ("mean", "log_variance"),
     ("predictions", "targets"),
     ("probabilities", "labels"),
+    ("queries", "keys"),
     ("samples", "targets"),
     ("scores", "labels"),
+    ("student_logits", "teacher_logits"),
     ("anchors", "positives", "negatives"),
     ("concentration1", "concentration0", "targets"),
     ("first", "second", "labels"),
@@ -44,12 +48,13 @@ DATA = {
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "c", "class_counts", "class_weights", "clip", "delta", "epsilon", "evidence_penalty",
-    "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero", "margin", "p",
-    "pos_weight", "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale",
-    "smooth", "temperature", "thresholds", "trials", "z_loss",
+    "alpha", "beta", "bias", "c", "class_counts", "class_weights", "clip", "delta", "epsilon",
+    "evidence_penalty", "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero",
+    "logit_scale", "margin", "p", "pos_weight", "power", "prior_log_variance", "prior_mean", "priors",
+    "q", "quantile", "scale", "smooth", "student_temperature", "teacher_temperature", "temperature",
+    "thresholds", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "estimator", "ignore_index", "link", "max_fun", "swap", "where"}
+OTHER = {"centre", "class_where", "estimator", "ignore_index", "link", "max_fun", "swap", "where"}
 # What only the user's data can say: a default would be a silent guess.
 REQUIRED = {"class_counts", "priors"}
 FAMILIES = {

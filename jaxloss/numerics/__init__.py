@@ -73,7 +73,7 @@ from jaxloss.numerics.special import (
     zero_inflated_nll,
 )
 from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
-from jaxloss.numerics.vectors import safe_norm, unit
+from jaxloss.numerics.vectors import products, safe_norm, unit
 
 __all__ = [
     "HALF_LOG_TWO_PI",
@@ -126,6 +126,7 @@ __all__ = [
     "poly_surprise",
     "power",
     "probabilities",
+    "products",
     "projection",
     "projection_loss",
     "ratio_less_one",

@@ -180,7 +180,7 @@ def _shares(logits: Array, pivot: Array, log_sum: Array) -> Array:
 
 
 def _exponential_sums(logits: Array, pivot: Array, closely: Array | bool) -> tuple[Array, Array]:
-    """Σ e^{z_j − pivot}, and the same without the classes at the pivot, right where the first is < 1.5.
+    """Σ e^{z_j − pivot}, and the same without the class at the pivot, right where the first is < 1.5.
 
     The first is 1 + 1e−8 = 1 in float32 where one class leads by 18; its logarithm is in the second.
     On large inputs the second is computed only if some row needs it.

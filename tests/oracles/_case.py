@@ -35,6 +35,9 @@ class Case:
     row_options: options that stand against the rows; the others belong to items or to everything.
     own_path: whether other options lead to another formula in the library, not to one with more in it.
     words: options that are words or flags, the same in every draw; the formulas know them already.
+    mask_ndim: the axes of an item that a loss's own `where` has.
+    couples: why the rows depend on each other, where they do: then the formulas take the whole batch, as
+    NumPy arrays of extended precision, and give one value a row or the gradient of the sum.
     hard: what the draws must be able to reach. violations: one row's bad value for an argument.
     """
 
@@ -53,6 +56,8 @@ class Case:
     row_options: tuple[str, ...] = ()
     words: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     item_ndim: int = 0
+    mask_ndim: int = 0
+    couples: str = ""
     with_options: bool = False
     own_path: bool = False
     hard: Mapping[str, Callable[[Data, Options], bool]] = dataclasses.field(default_factory=dict)
@@ -72,6 +77,8 @@ class Case:
 
     def over_rows(self, formula: RowFormula, data: Data, options: Options) -> np.ndarray:
         """The formula of one row, applied to each, rounded to float64 once."""
+        if self.couples:
+            return _of_batch(formula, data, options)
         rows = np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim]
         per_row = {name: self._standing_against(rows, name, value) for name, value in options.items()}
         with mpmath.workdps(DIGITS):
@@ -108,11 +115,15 @@ class Case:
 
     def kink_distances(self, data: Data, options: Options) -> np.ndarray:
         """How far each row's data lie from the next kink; ∞ where there is none."""
-        return self.over_rows(self.kinks or (lambda *_, **__: mp.inf), data, options)
+        nowhere = np.full(np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim], np.inf)
+        return nowhere if self.kinks is None else self.over_rows(self.kinks, data, options)
 
     def kept_by_options(self, data: Data, options: Options) -> np.ndarray:
         """Which rows a mean counts."""
-        return self.over_rows(self.counted or (lambda *_, **__: 1), data, options) != 0
+        if self.counted is not None:
+            return self.over_rows(self.counted, data, options) != 0
+        rows = np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim]
+        return np.broadcast_to(options.get("where", True) if self.couples else True, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +149,22 @@ def _exact(value: Any) -> Any:
     if array.ndim:
         return [_exact(entry) for entry in array]
     return mpf(float(array)) if np.issubdtype(array.dtype, np.floating) else array.item()
+
+
+def _of_batch(formula: RowFormula, data: Data, options: Options) -> np.ndarray:
+    """The formula of the rows that there are, in extended precision; 0 for the others."""
+    wide = [_wide(array) for array in data]
+    numbers = {name: _wide(value) for name, value in options.items() if name != "where"}
+    kept = np.broadcast_to(options.get("where", True), np.shape(data[0])[:1])
+    found = formula(*(array[kept] for array in wide), **numbers)
+    whole = np.zeros((len(kept), *found.shape[1:]))
+    whole[kept] = found.astype(np.float64)
+    return whole
+
+
+def _wide(value: Any) -> Any:
+    array = np.asarray(value)
+    return array.astype(np.longdouble) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _rounded(result: Any) -> Any:

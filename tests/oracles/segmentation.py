@@ -394,7 +394,7 @@ def cases(
 ) -> tuple[Case, ...]:
     """At default options; with all of them, of ids with pixels left out."""
     chosen = each(where=KEPT, ignore_index=ignore, **(options or {}))
-    common = {"counted": counted, "item_ndim": 3, "violations": BAD_IDS, **formulas, **fields}
+    common = {"counted": counted, "item_ndim": 3, "mask_ndim": 2, "violations": BAD_IDS, **formulas, **fields}
     return (
         Case(name, draws=draw(), calm=draw(calm=True), hard=hard, **common),
         Case(
@@ -420,6 +420,7 @@ CASES: tuple[Case, ...] = (
         draws=image_draws(soft=True),
         calm=image_draws(calm=True, soft=True),
         item_ndim=3,
+        mask_ndim=2,
         with_options=True,
         hard={"soft": any_row(lambda z, t: per_image((t > 0) & (t < 1)))},
         violations=BAD_SHARES,
@@ -455,6 +456,7 @@ CASES: tuple[Case, ...] = (
         draw=foreground_draws,
         ignore=st.sampled_from([-1, 1]),
         item_ndim=2,
+        mask_ndim=2,
         hard=FOREGROUND_HARD,
         violations={"labels": (1, [[0.0, 2.0], [1.0, 0.0]])},
     ),
