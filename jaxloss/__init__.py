@@ -7,7 +7,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust
+from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust, sequence
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -32,6 +32,7 @@ __all__ = [
     "quantile",
     "regression",
     "robust",
+    "sequence",
     "sum",
     "training",
 ]

@@ -23,6 +23,7 @@ _SYMMETRIC = "its arguments mean different things"
 _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
 _TARGET = "its prediction does not say what the target says"
+_LENGTH = "it grows with the length of the sequence"
 MEANINGLESS = {
     "likelihood": {
         "symmetric": _SYMMETRIC,
@@ -57,6 +58,8 @@ MEANINGLESS = {
         "shift_invariant": _SHIFTED,
         "elicits": _BEST,
         "zero_at_target": _TARGET,
+        "lipschitz": _LENGTH,
+        "smooth": _LENGTH,
     },
 }
 

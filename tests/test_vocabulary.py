@@ -25,7 +25,7 @@ NUMERIC = {
     "alpha", "beta", "class_weights", "delta", "epsilon", "gamma", "label_smoothing", "pos_weight",
     "quantile", "z_loss",
 }  # fmt: skip
-OTHER = {"class_where", "ignore_index"}
+OTHER = {"blank", "class_where", "ignore_index", "label_where", "logit_where", "zero_infinity"}
 FAMILIES = {
     name: module
     for name, module in vars(jl).items()

@@ -32,10 +32,12 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
+from jaxloss.numerics.sequences import alignment_surprise, log_add
 from jaxloss.numerics.vectors import safe_norm, unit
 
 __all__ = [
     "absolute",
+    "alignment_surprise",
     "apart",
     "bernoulli_nll",
     "class_pivot",
@@ -45,6 +47,7 @@ __all__ = [
     "expected_surprise",
     "log1mexp",
     "log1p_difference",
+    "log_add",
     "log_cosh",
     "log_normaliser",
     "logsumexp",
