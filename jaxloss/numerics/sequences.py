@@ -101,19 +101,23 @@ def _top(shares: Array, symbols: Array) -> Array:
     return jnp.max(jnp.where(largest, symbols[..., None, :], 0), axis=-1)
 
 
+# Of having said n labels and then a blank, or the n-th label last.
+_Pair = tuple[Array, Array]
+
+
 class _Lattice(NamedTuple):
     """What alignments are made of. The first axis of `changes` and `start` is the way: forwards, backwards.
 
     logs: log-probabilities `[*rows, T, 1 + N]` of the blank and of each label, T even.
     frames: `[*rows, T]`, which there are.
     changes: `[2, *rows, 1 + N]`, whether the next label is another one: then no blank is needed between.
-    start: `[2, *rows, 2, 1 + N]`, log-probabilities of having said n labels and then a blank, or none.
+    start: two of `[2, *rows, 1 + N]`, log-probabilities of having said n labels and then a blank, or none.
     """
 
     logs: Array
     frames: Array
     changes: Array
-    start: Array
+    start: _Pair
 
     @classmethod
     def of(cls, logits: Array, labels: Array, blank: Array, frames: Array, lengths: Array) -> "_Lattice":
@@ -134,7 +138,7 @@ class _Lattice(NamedTuple):
             jnp.pad(logs, [*rows, (0, absent), (0, 0)]),
             jnp.pad(frames, [*rows, (0, absent)]),
             ends != jnp.roll(ends, -1, axis=-1),
-            jnp.stack([said, jnp.full_like(said, -jnp.inf)], axis=-2),
+            (said, jnp.full_like(said, -jnp.inf)),
         )
 
     def at(self, step: Array, logs: Array) -> tuple[Array, Array]:
@@ -142,7 +146,7 @@ class _Lattice(NamedTuple):
         mirror = self.frames.shape[-1] - 1 - step
         ahead, behind = (lax.dynamic_index_in_dim(logs, i, -2, keepdims=False) for i in (step, mirror))
         there = [lax.dynamic_index_in_dim(self.frames, i, -1, keepdims=False) for i in (step, mirror)]
-        return jnp.stack([ahead, _mirrored(behind)]), jnp.stack(there)[..., None, None]
+        return jnp.stack([ahead, _mirrored(behind)]), jnp.stack(there)[..., None]
 
 
 def _mirrored(symbols: Array) -> Array:
@@ -150,61 +154,62 @@ def _mirrored(symbols: Array) -> Array:
     return jnp.roll(jnp.flip(symbols, axis=-1), 1, axis=-1)
 
 
-def _reach(lattice: _Lattice, state: Array) -> Array:
+def _reach(lattice: _Lattice, state: _Pair) -> _Pair:
     """What can go on with a blank (first) or with the n-th label (second)."""
-    blanks, spoken = state[..., 0, :], state[..., 1, :]
+    blanks, spoken = state
     either = log_add(blanks, spoken)
     before = jnp.where(lattice.changes, either, blanks)[..., :-1]
     nothing = jnp.full_like(either[..., :1], -jnp.inf)
-    return jnp.stack([either, log_add(spoken, jnp.concatenate([nothing, before], axis=-1))], axis=-2)
+    return either, log_add(spoken, jnp.concatenate([nothing, before], axis=-1))
 
 
-def _spell(logs: Array) -> Array:
-    """The log-probability of a blank and of the n-th label, beside one another as in a state."""
-    return jnp.stack([jnp.broadcast_to(logs[..., :1], logs.shape), logs], axis=-2)
-
-
-def _advance(state: Array, reach: Array, logs: Array, there: Array) -> tuple[Array, Array]:
+def _advance(state: _Pair, reach: _Pair, logs: Array, there: Array) -> tuple[_Pair, Array]:
     """One frame on, scaled so that the likeliest is 1, and the logarithm of that scale."""
-    state = jnp.where(there, reach + _spell(logs), state)
-    scale = lax.stop_gradient(_finite(jnp.max(state, axis=(-1, -2))))
-    return state - scale[..., None, None], scale
+    blanks = jnp.where(there, reach[0] + logs[..., :1], state[0])
+    spoken = jnp.where(there, reach[1] + logs, state[1])
+    scale = _largest(blanks, spoken)
+    return (blanks - scale[..., None], spoken - scale[..., None]), scale
 
 
-def _meet(lattice: _Lattice) -> tuple[Array, Array, Array, Array]:
+def _largest(blanks: Array, spoken: Array) -> Array:
+    """The largest logarithm of a pair, a finite constant."""
+    return lax.stop_gradient(_finite(jnp.maximum(jnp.max(blanks, axis=-1), jnp.max(spoken, axis=-1))))
+
+
+def _meet(lattice: _Lattice) -> tuple[Array, Array, _Pair, _Pair]:
     """The surprise, whether it is of nothing, the state halfway from both ends, what could go on before."""
 
-    def step(state: Array, i: Array) -> tuple[Array, tuple[Array, Array]]:
+    def step(state: _Pair, i: Array) -> tuple[_Pair, tuple[Array, _Pair]]:
         reach = _reach(lattice, state)
         state, scale = _advance(state, reach, *lattice.at(i, lattice.logs))
         return state, (scale, reach)
 
     state, (scales, passed) = lax.scan(step, lattice.start, jnp.arange(lattice.frames.shape[-1] // 2))
-    through = _through(_reach(lattice, state)[0], state[1])
-    total = logsumexp(through.reshape((*through.shape[:-2], -1)))
+    either, reached = _reach(lattice, state)
+    through = _through((either[0], reached[0]), (state[0][1], state[1][1]))
+    total = logsumexp(jnp.concatenate(through, axis=-1))
     surprise = -(jnp.sum(scales, axis=(0, 1)) + total)
     return jnp.where(surprise < 0, 0, surprise), total == -jnp.inf, state, passed
 
 
-def _through(reach: Array, back: Array) -> Array:
+def _through(reach: _Pair, back: _Pair) -> _Pair:
     """What comes from one end and goes on to the other: n labels said, or the n-th being said."""
-    blanks = jnp.flip(back[..., 0, :], axis=-1)
-    return reach + jnp.stack([blanks, _mirrored(back[..., 1, :])], axis=-2)
+    return reach[0] + jnp.flip(back[0], axis=-1), reach[1] + _mirrored(back[1])
 
 
-def _part(lattice: _Lattice, state: Array, passed: Array) -> Array:
+def _part(lattice: _Lattice, state: _Pair, passed: _Pair) -> Array:
     """How likely each symbol is at each frame, `[*rows, T, 1 + N]`, to a factor a frame: blanks as one."""
     steps = lattice.frames.shape[-1]
 
-    def step(carry: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def step(carry: tuple[_Pair, Array], inputs: tuple[Array, _Pair]) -> tuple[tuple[_Pair, Array], None]:
         (state, shares), (i, back) = carry, inputs
         logs, there = lattice.at(i, shares)
         reach = _reach(lattice, state)
-        through = _through(reach, jnp.flip(back, axis=0)) + _spell(logs)
-        pivot = _finite(lax.stop_gradient(jnp.max(through, axis=(-1, -2), keepdims=True)))
-        through = jnp.exp(through - pivot)
-        blanks = jnp.sum(through[..., 0, :], axis=-1, keepdims=True)
-        ahead, behind = jnp.concatenate([blanks, through[..., 1, 1:]], axis=-1)
+        blanks, spoken = _through(reach, (jnp.flip(back[0], axis=0), jnp.flip(back[1], axis=0)))
+        blanks, spoken = blanks + logs[..., :1], spoken + logs
+        pivot = _largest(blanks, spoken)[..., None]
+        said = jnp.sum(jnp.exp(blanks - pivot), axis=-1, keepdims=True)
+        ahead, behind = jnp.concatenate([said, jnp.exp(spoken - pivot)[..., 1:]], axis=-1)
         # In the place of what was read: there is no third array of this size.
         shares = lax.dynamic_update_index_in_dim(shares, ahead, i, -2)
         shares = lax.dynamic_update_index_in_dim(shares, _mirrored(behind), steps - 1 - i, -2)
