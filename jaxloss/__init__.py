@@ -7,6 +7,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
+<<<<<<< HEAD
 from jaxloss.losses import (
     binary,
     categorical,
@@ -23,6 +24,9 @@ from jaxloss.losses import (
     robust,
     segmentation,
 )
+=======
+from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust, sequence
+>>>>>>> wt-sequence
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -54,7 +58,11 @@ __all__ = [
     "ranking",
     "regression",
     "robust",
+<<<<<<< HEAD
     "segmentation",
+=======
+    "sequence",
+>>>>>>> wt-sequence
     "sum",
     "training",
 ]

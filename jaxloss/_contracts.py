@@ -761,3 +761,47 @@ def _batch(who: str, name: str, array: Array, where: ArrayLike | None) -> Array:
 def coupled_rows(first: Array, *_: Array, where: ArrayLike | None = None, **__: object) -> Array | None:
     """The rows a mean counts, of a loss that couples them: those that its own mask holds."""
     return None if where is None else own_mask("mean", where, first.shape[:-1])
+
+
+# --- sequences ---------------------------------------------------------------------------------
+
+
+def sequences(who: str, item_ndim: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Logits `[*rows, ..., K]`, an item of `item_ndim` axes, and class ids `[*rows, N]`, integer."""
+    (first, a), (second, b) = arrays.items()
+    (logits,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    _with_items(who, first, logits, "classes")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "class ids (integer)", str(labels.dtype), "convert it with `.astype(jnp.int32)`")
+    rows = logits.shape[: logits.ndim - item_ndim]
+    if logits.ndim < item_ndim or labels.ndim != len(rows) + 1 or labels.shape[:-1] != rows:
+        msg = (
+            f"{who}: `{first}` {logits.shape} and `{second}` {labels.shape} must have the same rows before "
+            f"{item_ndim} axes of `{first}` and 1 of `{second}`; reshape one of them."
+        )
+        raise ValueError(msg)
+    return logits.astype(compute_dtype(logits)), labels
+
+
+def places(who: str, name: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """The places of a sequence that there are, bool; all of them where none are named."""
+    there = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
+    if there.dtype != jnp.bool_:
+        _refuse(who, name, "bool", str(there.dtype), "pass `mask != 0`")
+    if there.shape != shape:
+        msg = f"{who}: `{name}` {there.shape} must have shape {shape}, one flag a place; broadcast it."
+        raise ValueError(msg)
+    return there
+
+
+def named(who: str, logits: Array, labels: Array, there: Array, blank: int | Array | None = None) -> Array:
+    """1 for a row whose labels, those that are there, all name a class (not the blank); NaN for another."""
+    classes = logits.shape[-1]
+    valid, wanted = (labels >= 0) & (labels < classes), f"[0, {classes})"
+    if blank is not None:
+        blank = jnp.asarray(blank)
+        valid &= (labels != blank) & (blank >= 0) & (blank < classes)
+        wanted += " without the blank"
+    _report(who, "labels", labels, valid | ~there, wanted)
+    sound = jnp.all(valid | ~there, axis=-1)
+    return jnp.where(sound, jnp.ones((), logits.dtype), jnp.nan)

@@ -24,7 +24,11 @@ _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
 _GROWS = "it grows with the number of classes, whose pairs it makes"
 _TARGET = "its prediction does not say what the target says"
+<<<<<<< HEAD
 _LONGER = "its bound is another for each length of a list"
+=======
+_LENGTH = "it grows with the length of the sequence"
+>>>>>>> wt-sequence
 MEANINGLESS = {
     "likelihood": {
         "symmetric": _SYMMETRIC,
@@ -65,6 +69,8 @@ MEANINGLESS = {
         "shift_invariant": _SHIFTED,
         "elicits": _BEST,
         "zero_at_target": _TARGET,
+        "lipschitz": _LENGTH,
+        "smooth": _LENGTH,
     },
 }
 

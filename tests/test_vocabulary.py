@@ -54,7 +54,20 @@ NUMERIC = {
     "q", "quantile", "scale", "smooth", "student_temperature", "teacher_temperature", "temperature",
     "thresholds", "trials", "z_loss",
 }  # fmt: skip
-OTHER = {"centre", "class_where", "estimator", "ignore_index", "link", "max_fun", "swap", "where"}
+OTHER = {
+    "blank",
+    "centre",
+    "class_where",
+    "estimator",
+    "ignore_index",
+    "label_where",
+    "link",
+    "logit_where",
+    "max_fun",
+    "swap",
+    "where",
+    "zero_infinity",
+}
 # What only the user's data can say: a default would be a silent guess.
 REQUIRED = {"class_counts", "priors"}
 FAMILIES = {

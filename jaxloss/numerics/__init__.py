@@ -57,6 +57,7 @@ from jaxloss.numerics.projections import projection, projection_loss
 from jaxloss.numerics.ranks import half_mean_gap
 from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
+from jaxloss.numerics.sequences import alignment_surprise, log_add
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
     beta_nll,
@@ -78,6 +79,7 @@ from jaxloss.numerics.vectors import products, safe_norm, unit
 __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
+    "alignment_surprise",
     "apart",
     "barron",
     "bell_depth",
@@ -108,6 +110,7 @@ __all__ = [
     "log1p_difference",
     "log1p_excess",
     "log1p_square",
+    "log_add",
     "log_bessel",
     "log_cosh",
     "log_normaliser",
