@@ -7,7 +7,6 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-<<<<<<< HEAD
 from jaxloss.losses import (
     binary,
     categorical,
@@ -23,10 +22,8 @@ from jaxloss.losses import (
     regression,
     robust,
     segmentation,
+    sequence,
 )
-=======
-from jaxloss.losses import binary, categorical, divergence, quantile, regression, robust, sequence
->>>>>>> wt-sequence
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -58,11 +55,8 @@ __all__ = [
     "ranking",
     "regression",
     "robust",
-<<<<<<< HEAD
     "segmentation",
-=======
     "sequence",
->>>>>>> wt-sequence
     "sum",
     "training",
 ]

@@ -24,11 +24,8 @@ _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
 _GROWS = "it grows with the number of classes, whose pairs it makes"
 _TARGET = "its prediction does not say what the target says"
-<<<<<<< HEAD
 _LONGER = "its bound is another for each length of a list"
-=======
 _LENGTH = "it grows with the length of the sequence"
->>>>>>> wt-sequence
 MEANINGLESS = {
     "likelihood": {
         "symmetric": _SYMMETRIC,
