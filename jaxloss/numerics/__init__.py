@@ -20,7 +20,16 @@ from jaxloss.numerics.classes import (
     surprises,
 )
 from jaxloss.numerics.derivatives import apart, cut, spoil
-from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
+from jaxloss.numerics.elementwise import (
+    absolute,
+    expm1,
+    log1mexp,
+    log_cosh,
+    relu,
+    sigmoid,
+    smooth_abs,
+    softplus,
+)
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -59,6 +68,7 @@ __all__ = [
     "cut",
     "divide",
     "expected_surprise",
+    "expm1",
     "gamma_half_step",
     "gaussian_crps",
     "heavy_tail",
