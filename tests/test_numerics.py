@@ -341,6 +341,11 @@ def test_the_derivatives_at_the_limit_are_the_stated_ones(limit, derivative):
     np.testing.assert_allclose(got, slopes, rtol=1e-15)
 
 
+def test_the_derivative_of_expm1_keeps_its_digits_far_below_zero():
+    slope = jax.jit(jax.grad(numerics.expm1))(jnp.float32(-17.5))
+    np.testing.assert_allclose(slope, np.exp(-17.5), rtol=2e-7)
+
+
 def test_log1mexp_of_zero_is_minus_infinity():
     assert numerics.log1mexp(0.0) == -INF
 

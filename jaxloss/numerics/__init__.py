@@ -37,7 +37,16 @@ from jaxloss.numerics.divergences import (
     softmax_divergence,
     surplus_entropy,
 )
-from jaxloss.numerics.elementwise import absolute, log1mexp, log_cosh, relu, sigmoid, smooth_abs, softplus
+from jaxloss.numerics.elementwise import (
+    absolute,
+    expm1,
+    log1mexp,
+    log_cosh,
+    relu,
+    sigmoid,
+    smooth_abs,
+    softplus,
+)
 from jaxloss.numerics.general import barron, log_partition
 from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_power, sine_of_cosine
 from jaxloss.numerics.labels import clipped_softplus, softmax
@@ -98,6 +107,7 @@ __all__ = [
     "divide",
     "expected_cost",
     "expected_surprise",
+    "expm1",
     "expm1_excess",
     "gamma_deviance",
     "gamma_deviance_of_log",

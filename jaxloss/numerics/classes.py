@@ -109,8 +109,8 @@ def _at_pivot(lead: Array) -> Array:
 
 
 def _settled(lead: Array, log_sum: Array) -> Array:
-    """z − pivot without its rounding at the pivot, where one class has it all."""
-    return jnp.where(_at_pivot(lead) & (log_sum < 0.4), 0, lead)
+    """z − pivot without its rounding, but with its derivative, at the pivot where one class has it all."""
+    return lead - lax.stop_gradient(jnp.where(_at_pivot(lead) & (log_sum < 0.4), lead, 0))
 
 
 def expected_cost(logits: Array, labels: Array, cost: Callable[[Array], Array]) -> Array:

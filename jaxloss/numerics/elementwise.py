@@ -80,6 +80,18 @@ def _log_cosh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 @jax.custom_jvp
+def expm1(x: Array) -> Array:
+    """e^x − 1; derivative e^x. Autodiff adds 1 to the value, where no digit is left below −17 in float32."""
+    return jnp.expm1(x)
+
+
+@expm1.defjvp
+def _expm1_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return expm1(x), jnp.exp(x) * dx
+
+
+@jax.custom_jvp
 def log1mexp(x: Array) -> Array:
     """log(1 − e^x) for x ≤ 0, to 4 ULPs; derivative −e^x / (1 − e^x); −∞ at zero, NaN above.
 

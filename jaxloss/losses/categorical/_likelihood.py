@@ -278,7 +278,7 @@ def _doubt(surprise: Array, gamma: float | Array) -> Array:
     """(1 − p)^γ for the surprise −log p."""
     # Beyond 800 p is 0 in every dtype: its zero derivative must not meet an overflowing surprise.
     bounded = jnp.where(surprise > 800, 800, surprise)
-    return numerics.power(-jnp.expm1(-bounded), gamma)
+    return numerics.power(-numerics.expm1(-bounded), gamma)
 
 
 @loss(
