@@ -263,7 +263,9 @@ def test_a_convex_loss_lies_below_its_chords(case, data):
     at_a, at_b = (values(case.loss, (x, *rest)) for x in (a, b))
     between = values(case.loss, (share * a + (1 - share) * b, *rest))
     size = np.abs(np.where(np.isfinite(a), a, 0)).reshape(ROWS, -1).max(axis=-1)
-    rounding = 1e-13 * (at_a + at_b) + 1e-15 * size * sum(steepness(case.loss, (x, *rest)) for x in (a, b))
+    rounding = 1e-13 * (np.abs(at_a) + np.abs(at_b)) + 1e-15 * size * sum(
+        steepness(case.loss, (x, *rest)) for x in (a, b)
+    )
     assert np.all(between <= share * at_a + (1 - share) * at_b + rounding)
 
 
