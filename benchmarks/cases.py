@@ -66,6 +66,14 @@ def _masked(inputs: Callable[..., Inputs]) -> Callable[..., Inputs]:
     return with_mask
 
 
+def _spoken(*, quick: bool) -> Inputs:
+    """Logits [32, 256, 128], and 64 labels a row, none of them the blank 0."""
+    random = _generator()
+    rows, frames, labels, classes = (3, 24, 5, 9) if quick else (32, 256, 64, 128)
+    logits = random.standard_normal((rows, frames, classes), np.float32)
+    return logits, random.integers(1, classes, (rows, labels), np.int32)
+
+
 def _few_pairs(**_: bool) -> Inputs:
     """32 predictions and targets."""
     return tuple(array[:32] for array in _real_pairs(quick=True))
@@ -119,6 +127,35 @@ def _categorical_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.nd
     shares /= total
     shares[rows, ids] -= 1
     return np.log(total[:, 0]) - at_label, shares
+
+
+def _ctc_sweep(logs: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Graves's forward variables, in logarithms, over blanks and labels in turn."""
+    rows, frames, states = logs.shape
+    skips = np.zeros((rows, states), bool)
+    skips[:, 3::2] = ids[:, 1:] != ids[:, :-1]
+    found = np.full(logs.shape, -np.inf)
+    found[:, 0, :2] = logs[:, 0, :2]
+    for t in range(1, frames):
+        before = found[:, t - 1]
+        one, two = (np.pad(before, ((0, 0), (n, 0)), constant_values=-np.inf)[:, :states] for n in (1, 2))
+        reached = np.logaddexp(np.logaddexp(before, one), np.where(skips, two, -np.inf))
+        found[:, t] = reached + logs[:, t]
+    return found
+
+
+def _ctc_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    z = z.astype(np.float64)
+    log_shares = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+    symbols = np.zeros((len(ids), 2 * ids.shape[1] + 1), np.int64)
+    symbols[:, 1::2] = ids
+    logs = np.take_along_axis(log_shares, symbols[:, None, :], axis=-1)
+    ahead = _ctc_sweep(logs, ids)
+    behind = _ctc_sweep(logs[:, ::-1, ::-1], ids[:, ::-1])[:, ::-1, ::-1]
+    total = np.logaddexp(ahead[:, -1, -1], ahead[:, -1, -2])
+    given = np.exp(ahead + behind - logs - total[:, None, None])
+    named = np.eye(z.shape[-1])[symbols]
+    return -total, np.exp(log_shares) - given @ named
 
 
 def _mean_of(rows: Function) -> Function:
@@ -233,6 +270,19 @@ def _torch_categorical_where(z: Any, ids: Any, kept: Any) -> Any:
     import torch
 
     return torch.nn.functional.cross_entropy(z, torch.where(kept, ids.long(), -100), ignore_index=-100)
+
+
+def _optax_ctc(z: jax.Array, ids: jax.Array) -> jax.Array:
+    return optax.ctc_loss(z, jnp.zeros(z.shape[:2]), ids, jnp.zeros(ids.shape))
+
+
+def _torch_ctc(z: Any, ids: Any) -> Any:
+    import torch
+
+    log_shares = torch.log_softmax(z, -1).transpose(0, 1)
+    frames, labels = ([count] * len(ids) for count in (z.shape[1], ids.shape[1]))
+    losses = torch.nn.functional.ctc_loss(log_shares, ids.long(), frames, labels, reduction="none")
+    return losses.mean()
 
 
 def _limit(touch: Function) -> Contender:
@@ -429,6 +479,20 @@ CASES: tuple[Case, ...] = (
             _limit(_shift_where),
         ),
         (Target(1.3, WHERE), Target(1.05, UNMASKED)),
+    ),
+    Case(
+        "ctc",
+        "CTC, value and gradient of the mean",
+        _spoken,
+        _mean_of(_ctc_rows),
+        (
+            _differentiated(OURS, jl.mean(jl.sequence.ctc)),
+            # Their gradients are off by 4e-4 and 9e-4 (unscaled logarithms near -1000): timed all the same.
+            _differentiated("optax", _mean(_optax_ctc))._replace(answers=False),
+            Contender("torch", _torch_ctc, torch_autograd, answers=False, needs="torch"),
+            _limit(lambda z, _: -z),
+        ),
+        (Target(1.0, "optax"), Target(1.0, "torch")),
     ),
     _eager_case("eager_huber", "huber", _few_pairs, _huber_rows, jl.robust.huber, optax.huber_loss),
     _eager_case(

@@ -7,7 +7,23 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 
 from jaxloss import adapters, numerics, training
 from jaxloss._loss import checked
-from jaxloss.losses import binary, categorical, divergence, likelihood, quantile, regression, robust
+from jaxloss.losses import (
+    binary,
+    categorical,
+    contrastive,
+    deviance,
+    divergence,
+    likelihood,
+    metric,
+    multilabel,
+    ordinal,
+    quantile,
+    ranking,
+    regression,
+    robust,
+    segmentation,
+    sequence,
+)
 from jaxloss.reduction import PartialMean, mean, partial_mean, sum  # noqa: A004
 
 mse = mean(regression.squared_error)
@@ -22,17 +38,25 @@ __all__ = [
     "binary",
     "categorical",
     "checked",
+    "contrastive",
     "cross_entropy",
+    "deviance",
     "divergence",
     "likelihood",
     "mae",
     "mean",
+    "metric",
     "mse",
+    "multilabel",
     "numerics",
+    "ordinal",
     "partial_mean",
     "quantile",
+    "ranking",
     "regression",
     "robust",
+    "segmentation",
+    "sequence",
     "sum",
     "training",
 ]

@@ -8,13 +8,15 @@ import contextvars
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.experimental import checkify
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
 from jaxloss import numerics
 
@@ -108,16 +110,40 @@ REAL = Interval()
 POSITIVE = Interval(low=0.0)
 NON_NEGATIVE = Interval(low=0.0, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True, closed_high=True)
+OPEN_UNIT = Interval(0.0, 1.0)
 HALF_OPEN_UNIT = Interval(0.0, 1.0, closed_low=True)
+ABOVE_ZERO_TO_ONE = Interval(0.0, 1.0, closed_high=True)
+AT_LEAST_ONE = Interval(low=1.0, closed_low=True)
+AT_LEAST_MINUS_ONE = Interval(low=-1.0, closed_low=True)
+NON_POSITIVE = Interval(high=0.0, closed_high=True)
 ABOVE_MINUS_ONE = Interval(low=-1.0)
 COUNTS = Counts()
 SIGNS = Choice((-1.0, 1.0))
+FLAGS = Choice((0.0, 1.0))
 CLASSES = Named("class ids in [0, K), or distributions over the K classes")
+CLASS_IDS = Named("class ids in [0, K)")
+RANKS = Named("ranks in [0, K)")
 DISTRIBUTION = Named("a distribution over the last axis")
 LOG_DISTRIBUTION = Named("the logarithms of a distribution over the last axis")
+VECTORS = Named("vectors along the last axis")
+COSINES = Named("cosines in [−1, 1], up to rounding")
+CLASS_IDS = Named("class ids in [0, K)")
+CLASSES_OR_ONE_HOT = Named("class ids in [0, K), or one-hot rows over the K classes")
+BINARY = Choice((0.0, 1.0))
+FOREGROUND = Named("{0, 1}, one a pixel")
+COSINE_RANGE = Interval(-1.0, 1.0, closed_low=True, closed_high=True)
+
+TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
+
+# What a categorical loss takes for labels: ids, or a distribution a row.
+Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
+LISTS = Named("numbers, one an item of the list")
+GROUPS = Named("integer ids: rows of one id belong together")
 
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
 _SUM_SLACK = 1e-2
+# How far beyond ±1 the cosine of two rounded unit vectors may be, in half precision.
+_COSINE_SLACK = 1e-2
 
 
 # --- dtypes -----------------------------------------------------------------------------------
@@ -244,6 +270,82 @@ def alike(who: str, **arrays: ArrayLike) -> list[Array]:
     return [array.astype(dtype) for array in given]
 
 
+def mixed(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Parameters of one shape `[*rows, components]`, and last the targets `[*rows]`."""
+    *names, last = arrays
+    given = alike(who, **{name: arrays[name] for name in names})
+    targets = _number(who, last, arrays[last])
+    _real(who, **{name: arrays[name] for name in names})
+    _with_items(who, names[0], given[0], "components")
+    _of_rows(who, names[0], given[0], last, targets, 1)
+    dtype = compute_dtype(*given, targets)
+    return [array.astype(dtype) for array in (*given, targets)]
+
+
+def ensemble(who: str, items: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Samples `[*rows, samples, *item]` and targets `[*rows, *item]`, an item of so many axes."""
+    (first, a), (second, b) = arrays.items()
+    (samples,), targets = _real(who, **{first: a}), _number(who, second, b)
+    if samples.ndim <= items or 0 in samples.shape[samples.ndim - 1 - items :]:
+        axes = ", ".join(["*rows", "samples", "features"][: 2 + items])
+        msg = f"{who}: `{first}` must have shape [{axes}], got {samples.shape}; give each row samples."
+        raise ValueError(msg)
+    _of_rows(who, first, samples, second, targets, 1 + items)
+    dtype = compute_dtype(samples, targets)
+    return samples.astype(dtype), targets.astype(dtype)
+
+
+def _of_rows(who: str, first: str, a: Array, second: str, b: Array, axis: int) -> None:
+    """Refuse a second array that has not the first one's shape without the axis so far from the end."""
+    wanted = a.shape[: a.ndim - axis] + a.shape[a.ndim - axis + 1 :]
+    if b.shape != wanted:
+        fix = "squeeze its last axis" if b.shape == (*wanted, 1) else "give one for all of a row"
+        msg = f"{who}: `{second}` {b.shape} must have the shape {wanted} beside `{first}` {a.shape}; {fix}."
+        raise ValueError(msg)
+
+
+def factored(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Means and targets `[*rows, D]`, between them triangular factors `[*rows, D, D]`.
+
+    A factor without a positive diagonal is NaN.
+    """
+    (first, a), (second, b), (third, c) = arrays.items()
+    (factors,) = _real(who, **{second: b})
+    mean, targets = vectors(who, **{first: a, third: c})
+    wanted = (*mean.shape, mean.shape[-1])
+    if factors.shape != wanted:
+        fix = "give one matrix a row, as wide as the mean is long"
+        msg = (
+            f"{who}: `{second}` {factors.shape} must have the shape {wanted} beside `{first}` {mean.shape}; "
+            f"{fix}."
+        )
+        raise ValueError(msg)
+    dtype = compute_dtype(mean, factors, targets)
+    factors = factors.astype(dtype)
+    widths = jnp.diagonal(factors, axis1=-2, axis2=-1)
+    valid = jnp.broadcast_to(jnp.all(widths > 0, axis=-1)[..., None, None], factors.shape)
+    return mean.astype(dtype), poison(who, second, factors, valid, TRIANGULAR), targets.astype(dtype)
+
+
+def composed(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Parameters of one shape `[*rows, K]` with distributions, which come second."""
+    _, second = arrays
+    parameters, targets = vectors(who, **arrays)
+    return parameters, _distribution(who, second, targets)
+
+
+def linked(who: str, link: str, links: Mapping[str, Domain], **arrays: ArrayLike) -> tuple[Array, Array]:
+    """What a link makes of a mean, and targets, of one shape; `links` says in which domain it lies."""
+    if link not in links:
+        msg = f"{who}: `link` must be one of {', '.join(links)}, got {link!r}; give one of them."
+        raise ValueError(msg)
+    predictions, targets = paired(who, **arrays)
+    domain = links[link]
+    if isinstance(domain, Named) or domain == REAL:
+        return predictions, targets
+    return poison(who, next(iter(arrays)), predictions, domain.holds(predictions), domain), targets
+
+
 def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Two arrays of one shape `[*rows, D]` whose last axis is one vector a row."""
     first, second = paired(who, **arrays)
@@ -251,12 +353,58 @@ def vectors(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     return first, second
 
 
+def triplets(who: str, **arrays: ArrayLike) -> list[Array]:
+    """Three arrays of one shape `[*rows, D]`, in one dtype: the first is compared with both others."""
+    (first, anchors), *others = arrays.items()
+    compared = [vectors(who, **{first: anchors, name: array}) for name, array in others]
+    dtype = compute_dtype(*(array for pair in compared for array in pair))
+    return [array.astype(dtype) for array in (compared[0][0], *(other for _, other in compared))]
+
+
+def vector_pairs(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two arrays of one shape `[*rows, D]` and labels −1 or +1, one a row; flags are refused."""
+    (first, a), (second, b), (third, c) = arrays.items()
+    _refuse_flags(who, third, c)
+    x, y = vectors(who, **{first: a, second: b})
+    labels = _number(who, third, c)
+    _one_a_row(who, first, x, third, labels, "label")
+    return x, y, labels.astype(x.dtype)
+
+
+def scalar_pairs(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two numbers and a label −1 or +1 a row, all of one shape `[*rows]`; flags are refused."""
+    (first, a), (second, b), (third, c) = arrays.items()
+    _refuse_flags(who, third, c)
+    x, y = paired(who, **{first: a, second: b})
+    x, labels = paired(who, **{first: x, third: c})
+    return x, y.astype(x.dtype), labels
+
+
+def similarities(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Cosines `[*rows, K]` with class ids `[*rows]`; NaN where one is none, ±1 where it is more."""
+    (first, a), (second, b) = arrays.items()
+    (cosines,), labels = _real(who, **{first: a}), _number(who, second, b)
+    _with_items(who, first, cosines, "classes")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "class ids, integer", str(labels.dtype), "convert it with `.astype(int)`")
+    _check_ids(who, first, cosines, second, labels)
+    cosines, classes = cosines.astype(compute_dtype(cosines)), cosines.shape[-1]
+    _report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
+    cosines = poison(who, first, cosines, jnp.abs(cosines) <= 1 + _COSINE_SLACK, COSINES)
+    # The derivative of what was rounded is that of the cosine: a clip has none beyond, and half of it at ±1.
+    return cosines + lax.stop_gradient(jnp.clip(cosines, -1, 1) - cosines), labels
+
+
 def margins(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Scores and labels of one shape, `[*rows]`; labels are −1 and +1, which flags are not."""
     _, second = arrays
-    if jnp.result_type(arrays[second]) == jnp.bool_:
-        _refuse(who, second, "−1 or +1", "bool", f"pass `2 * {second}.astype(int) - 1`")
+    _refuse_flags(who, second, arrays[second])
     return paired(who, **arrays)
+
+
+def _refuse_flags(who: str, name: str, labels: ArrayLike) -> None:
+    if jnp.result_type(labels) == jnp.bool_:
+        _refuse(who, name, "−1 or +1", "bool", f"pass `2 * {name}.astype(int) - 1`")
 
 
 def classified(
@@ -291,9 +439,37 @@ def classified(
     return logits, labels, ignored
 
 
+def identified(
+    who: str, ignore_index: int | Array | None, shared: tuple[Any, ...], **arrays: ArrayLike
+) -> tuple[Array, Array, Array | None]:
+    """As `classified`, of a loss that means nothing for a distribution: its labels are class ids."""
+    (_, a), (second, b) = arrays.items()
+    dtype, fix = jnp.result_type(b), "take the ids of one-hot rows with `jnp.argmax(..., axis=-1)`"
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.issubdtype(jnp.result_type(a), jnp.floating):
+        _refuse(who, second, f"class ids {jnp.shape(a)[:-1]}", f"{dtype} {jnp.shape(b)}", fix)
+    return classified(who, ignore_index, shared, **arrays)
+
+
 def has_ids(scores: Array, labels: Array) -> bool:
     """Whether the labels are class ids, one a row, rather than distributions."""
     return labels.ndim < scores.ndim
+
+
+def shares_of(scores: Array, labels: Array) -> Array:
+    """What each class has of a row's label: the distribution itself, or one-hot; NaN where it is neither."""
+    return numerics.one_hot(labels, scores) if has_ids(scores, labels) else labels
+
+
+def counted(
+    logits: Array, labels: Array, *, ignore_index: int | Array | None = None, **_: object
+) -> Array | None:
+    """The rows of a mean: all but those whose label is the one to ignore."""
+    return None if ignore_index is None or not has_ids(logits, labels) else labels != ignore_index
+
+
+def unless(ignored: Array | None, losses: Array) -> Array:
+    """The losses, 0 in the rows to ignore."""
+    return losses if ignored is None else jnp.where(ignored, 0, losses)
 
 
 def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> Array | None:
@@ -327,12 +503,57 @@ def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) 
             f"{labels.dtype} {labels.shape}",
             "convert one-hot rows with `.astype(jnp.float32)`",
         )
-    rows = logits.shape[:-1]
+    _one_a_row(who, first, logits, second, labels, "id")
+
+
+def _one_a_row(who: str, first: str, data: Array, second: str, labels: Array, each: str) -> None:
+    """Refuse labels that are not one a row of data whose last axis is one item."""
+    rows = data.shape[:-1]
     if labels.shape != rows:
-        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one id a row"
-        wanted = f"the rows' shape {rows} of `{first}` {logits.shape}"
+        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else f"give one {each} a row"
+        wanted = f"the rows' shape {rows} of `{first}` {data.shape}"
         msg = f"{who}: `{second}` {labels.shape} must have {wanted}; {fix}."
         raise ValueError(msg)
+
+
+def ranked(who: str, extra: int, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Logits `[*rows, items]` and ranks `[*rows]` below items + extra.
+
+    Ranks out of range come back as the first above all. Third come, for each k < K − 1, 1 where the rank
+    is above k and 0 elsewhere, NaN in a row whose rank is out of range.
+    """
+    (first, a), (second, b) = arrays.items()
+    (logits,) = _real(who, **{first: a})
+    _with_items(who, first, logits, "thresholds" if extra else "classes")
+    ranks = _ranks(who, second, b, first, logits, logits.shape[:-1])
+    count = logits.shape[-1] + extra
+    valid = (ranks >= 0) & (ranks < count)
+    _report(who, second, ranks, valid, f"[0, {count})")
+    logits = logits.astype(compute_dtype(logits))
+    below = lax.broadcasted_iota(ranks.dtype, (*ranks.shape, count - 1), ranks.ndim)
+    above = (below < ranks[..., None]).astype(logits.dtype)
+    return logits, jnp.where(valid, ranks, count), jnp.where(valid[..., None], above, jnp.nan)
+
+
+def scored(who: str, ranks: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Logits and integer ranks of one shape, `[*rows]`; the ranks come back as they are."""
+    (first, a), (second, b) = arrays.items()
+    (logits,) = _real(who, **{first: a})
+    labels = _ranks(who, second, b, first, logits, logits.shape)
+    _report(who, second, labels, (labels >= 0) & (labels < ranks), f"[0, {ranks})")
+    return logits.astype(compute_dtype(logits)), labels
+
+
+def _ranks(who: str, name: str, labels: ArrayLike, first: str, logits: Array, rows: tuple[int, ...]) -> Array:
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, name, "integer ranks", str(labels.dtype), "convert it with `.astype(int)`")
+    if labels.shape != rows:
+        fix = "squeeze its last axis" if labels.shape == (*rows, 1) else "give one rank a row"
+        wanted = f"the rows' shape {rows} of `{first}` {logits.shape}"
+        msg = f"{who}: `{name}` {labels.shape} must have {wanted}; {fix}."
+        raise ValueError(msg)
+    return labels
 
 
 _A_DISTRIBUTION = "distributions: non-negative, each row summing to 1"
@@ -357,5 +578,230 @@ def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) ->
     targets = _distribution(who, second, targets)
     if not logarithms:
         return _distribution(who, first, predictions), targets
-    valid, wanted = _are_distributions(jnp.exp(predictions)), "log-probabilities whose exponentials sum to 1"
-    return poison(who, first, predictions, valid, wanted), targets
+    return _log_distribution(who, first, predictions), targets
+
+
+def log_distributions(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """The logarithms of two distributions, `[*rows, K]`."""
+    first, second = arrays
+    predictions, targets = vectors(who, **arrays)
+    return _log_distribution(who, first, predictions), _log_distribution(who, second, targets)
+
+
+def _log_distribution(who: str, name: str, array: Array) -> Array:
+    """`array`, NaN in whole rows whose exponentials do not sum to 1."""
+    valid, wanted = _are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
+    return poison(who, name, array, valid, wanted)
+
+
+# --- images: one value an example, of many pixels ---------------------------------------------------
+
+
+def segmented(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Logits `[batch, *space, K]`, with class ids `[batch, *space]` or distributions of the logits' shape.
+
+    Both come back as shares of K classes, the labels one-hot; NaN where one is none. Third come the
+    pixels kept: a removed one is 0 in both, out of reach of any derivative.
+    """
+    (first, a), (second, b) = arrays.items()
+    logits, labels = jnp.asarray(a), _number(who, second, b)
+    _at_least_two_classes(who, first, logits)
+    pixels = logits.shape[:-1]
+    kept = pixels_kept(who, labels, pixels, where, ignore_index)
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == pixels:
+        labels = jnp.where(kept, labels, 0)
+    elif labels.shape == logits.shape and labels.dtype != jnp.bool_:
+        # What stands in for a removed distribution is one.
+        labels = jnp.where(kept[..., None], labels, 1 / logits.shape[-1])
+    logits = jnp.where(kept[..., None], logits, 0)
+    logits, labels, _ = classified(who, None, (), **{first: logits, second: labels})
+    shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+    shares = jnp.where(kept[..., None], shares, 0)
+    return _spoil_examples(logits, shares), shares, kept
+
+
+def segmented_whole(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """The same of labels that give every pixel to one class whole: ids, or one-hot rows."""
+    logits, shares, kept = segmented(who, where, ignore_index, **arrays)
+    whole = jnp.all((shares == 0) | (shares == 1) | jnp.isnan(shares), axis=-1, keepdims=True)
+    _, second = arrays
+    shares = poison(who, second, shares, jnp.broadcast_to(whole, shares.shape), "one-hot rows")
+    return _spoil_examples(logits, shares), shares, kept
+
+
+def binary_segmented(
+    who: str, where: ArrayLike | None, ignore_index: int | Array | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Logits and labels 0 or 1 of one shape `[batch, *space]`; third come the pixels kept, as above."""
+    (_, second), (logits, labels) = arrays, paired(who, **arrays)
+    _with_items(who, next(iter(arrays)), logits, "pixels")
+    kept = pixels_kept(who, labels, logits.shape, where, ignore_index)
+    logits, labels = jnp.where(kept, logits, 0), jnp.where(kept, labels, 0)
+    labels = poison(who, second, labels, BINARY.holds(labels), BINARY)
+    return _spoil_examples(logits, labels), labels, kept
+
+
+def _spoil_examples(logits: Array, labels: Array) -> Array:
+    """The logits, NaN with NaN derivative in an example with a pixel whose label is NaN."""
+    unsound = jnp.any(jnp.isnan(labels), axis=tuple(range(1, labels.ndim)), keepdims=True)
+    return logits * jnp.where(unsound, jnp.nan, jnp.ones((), logits.dtype))
+
+
+def pixels_kept(
+    who: str,
+    labels: Array,
+    pixels: tuple[int, ...],
+    where: ArrayLike | None,
+    ignore_index: int | Array | None,
+) -> Array:
+    """The pixels `where` holds whose label, if it is one number, is not the one to ignore."""
+    kept = own_mask(who, where, pixels)
+    if ignore_index is None or labels.shape != pixels:
+        return kept
+    return kept & (labels != jnp.asarray(ignore_index, labels.dtype))
+
+
+# --- lists and batches ---------------------------------------------------------------------------
+
+
+def listed(
+    who: str, where: ArrayLike | None, domain: Interval | Choice, **arrays: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Scores and labels `[*rows, items]` of one list a row; third, which of the items there are.
+
+    An item that is not there is 0 in both, out of reach of any derivative. The scores of a list are all
+    NaN, with NaN derivative, where one that is there is NaN or has a label outside its domain.
+    """
+    first, second = arrays
+    scores, labels = paired(who, **arrays)
+    _with_items(who, first, scores, "items")
+    kept = own_mask(who, where, scores.shape)
+    scores, labels = jnp.where(kept, scores, 0), jnp.where(kept, labels, 0)
+    _report(who, second, labels, domain.holds(labels), domain)
+    sound = jnp.all(domain.holds(labels) & ~jnp.isnan(scores), axis=-1, keepdims=True)
+    return scores * jnp.where(sound, jnp.ones((), scores.dtype), jnp.nan), labels, kept
+
+
+def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """The mask that a loss takes itself, of what it masks the shape; all of it where none is given."""
+    if where is None:
+        return jnp.ones(shape, bool)
+    mask = jnp.asarray(where)
+    if mask.dtype != jnp.bool_:
+        _refuse(who, "where", "bool", str(mask.dtype), "pass `mask != 0`")
+    if mask.ndim != len(shape) or any(a not in (1, b) for a, b in zip(mask.shape, shape, strict=True)):
+        fix = "size-1 axes broadcast, others must match"
+        msg = f"{who}: `where` {mask.shape} must have the shape {shape}; {fix}."
+        raise ValueError(msg)
+    return jnp.broadcast_to(mask, shape)
+
+
+def _at_least_two_classes(who: str, name: str, logits: Array) -> None:
+    if logits.ndim < 2 or logits.shape[-1] < 2:
+        fix = "of one class `z`, pass `jnp.stack([jnp.zeros_like(z), z], axis=-1)`"
+        wanted = "[batch, *space, classes] with two classes or more"
+        msg = f"{who}: `{name}` must have shape {wanted}, got {logits.shape}; {fix}."
+        raise ValueError(msg)
+
+
+def lists_with_items(
+    scores: Array, labels: Array, *, where: ArrayLike | None = None, **_: object
+) -> Array | None:
+    """The lists a mean counts: those with any item."""
+    del labels
+    return None if where is None else jnp.any(own_mask("mean", where, scores.shape), axis=-1)
+
+
+def batched(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two arrays of vectors `[*batches, rows, D]`, whose rows are one batch; third, which rows there are.
+
+    A row that is not there is 0 in both, out of reach of any derivative.
+    """
+    first, second = vectors(who, **arrays)
+    kept = _batch(who, next(iter(arrays)), first, where)
+    return jnp.where(kept[..., None], first, 0), jnp.where(kept[..., None], second, 0), kept
+
+
+def grouped(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Vectors `[*batches, rows, D]` as `batched` has them; which two rows are of one id, and which of two.
+
+    A row and itself are neither, nor are two rows of which one is not there.
+    """
+    (first, a), (second, b) = arrays.items()
+    (embeddings,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    _with_items(who, first, embeddings, "features")
+    kept = _batch(who, first, embeddings, where)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "integer ids", str(labels.dtype), "number the groups")
+    if labels.shape != kept.shape:
+        msg = (
+            f"{who}: `{second}` {labels.shape} must have the rows' shape {kept.shape} of `{first}` "
+            f"{embeddings.shape}; give one id a row."
+        )
+        raise ValueError(msg)
+    embeddings = jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0)
+    same = labels[..., :, None] == labels[..., None, :]
+    both = kept[..., :, None] & kept[..., None, :]
+    rows = jnp.arange(kept.shape[-1])
+    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
+    return embeddings, both & same & others, both & ~same
+
+
+def _batch(who: str, name: str, array: Array, where: ArrayLike | None) -> Array:
+    if array.ndim < 2:
+        msg = f"{who}: `{name}` {array.shape} must have shape [*batches, rows, features]; give a batch."
+        raise ValueError(msg)
+    return own_mask(who, where, array.shape[:-1])
+
+
+def coupled_rows(first: Array, *_: Array, where: ArrayLike | None = None, **__: object) -> Array | None:
+    """The rows a mean counts, of a loss that couples them: those that its own mask holds."""
+    return None if where is None else own_mask("mean", where, first.shape[:-1])
+
+
+# --- sequences ---------------------------------------------------------------------------------
+
+
+def sequences(who: str, item_ndim: int, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Logits `[*rows, ..., K]`, an item of `item_ndim` axes, and class ids `[*rows, N]`, integer."""
+    (first, a), (second, b) = arrays.items()
+    (logits,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    _with_items(who, first, logits, "classes")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        _refuse(who, second, "class ids (integer)", str(labels.dtype), "convert it with `.astype(jnp.int32)`")
+    rows = logits.shape[: logits.ndim - item_ndim]
+    if logits.ndim < item_ndim or labels.ndim != len(rows) + 1 or labels.shape[:-1] != rows:
+        msg = (
+            f"{who}: `{first}` {logits.shape} and `{second}` {labels.shape} must have the same rows before "
+            f"{item_ndim} axes of `{first}` and 1 of `{second}`; reshape one of them."
+        )
+        raise ValueError(msg)
+    return logits.astype(compute_dtype(logits)), labels
+
+
+def places(who: str, name: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+    """The places of a sequence that there are, bool; all of them where none are named."""
+    there = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
+    if there.dtype != jnp.bool_:
+        _refuse(who, name, "bool", str(there.dtype), "pass `mask != 0`")
+    if there.shape != shape:
+        msg = f"{who}: `{name}` {there.shape} must have shape {shape}, one flag a place; broadcast it."
+        raise ValueError(msg)
+    return there
+
+
+def named(who: str, logits: Array, labels: Array, there: Array, blank: int | Array | None = None) -> Array:
+    """1 for a row whose labels, those that are there, all name a class (not the blank); NaN for another."""
+    classes = logits.shape[-1]
+    valid, wanted = (labels >= 0) & (labels < classes), f"[0, {classes})"
+    if blank is not None:
+        blank = jnp.asarray(blank)
+        valid &= (labels != blank) & (blank >= 0) & (blank < classes)
+        wanted += " without the blank"
+    _report(who, "labels", labels, valid | ~there, wanted)
+    sound = jnp.all(valid | ~there, axis=-1)
+    return jnp.where(sound, jnp.ones((), logits.dtype), jnp.nan)

@@ -89,7 +89,7 @@ class Card:
 
     @property
     def family(self) -> str:
-        """The module that holds it: "robust" for robust.huber."""
+        """The module or package that holds it: "robust" for robust.huber."""
         return self.name.split(".")[0]
 
     @property
@@ -120,7 +120,7 @@ def loss(
     """Make a formula a public loss: compiled as one call, its hyperparameters checked, its card kept."""
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
-        family = function.__module__.rsplit(".", 1)[-1]
+        family = function.__module__.removeprefix("jaxloss.losses.").split(".")[0]
         name = f"{family}.{function.__name__}"
         ranges = dict(options or {})
         run = compiled(functools.partial(_within_domain, name, domain, ranges, function), inline=True)

@@ -17,9 +17,18 @@ from jaxloss._loss import CARDS
 KEPT = 5
 
 
+@functools.cache
 def loss_of(case: Case):
-    """The loss a case is about."""
-    return CARDS[case.loss].loss
+    """The loss a case is about, under the words of the case."""
+    loss = CARDS[case.loss].loss
+    if not case.words:
+        return loss
+
+    @functools.wraps(loss)
+    def worded(*data, **options):
+        return loss(*data, **case.words, **options)
+
+    return worded
 
 
 def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:
@@ -194,6 +203,16 @@ def real_positions(data) -> tuple[int, ...]:
     return tuple(i for i, array in enumerate(data) if _is_float(array))
 
 
+def masked(case: Case, data, options, where) -> tuple[dict, np.ndarray]:
+    """The options, and the mask of a mean, where the loss takes a mask itself: it is of the items."""
+    if not CARDS[case.loss].masks_itself:
+        return options, where
+    shape = np.shape(data[0])[: np.ndim(where) + case.mask_ndim]
+    items = np.broadcast_to(np.reshape(where, np.shape(where) + (1,) * case.mask_ndim), shape)
+    own = {name: value for name, value in options.items() if name != "where"}
+    return own, items & options.get("where", True)
+
+
 def taken(case: Case, data, options, index):
     """Some of the rows, of data and of options given one a row."""
     chosen = {
@@ -286,6 +305,8 @@ def check_finite_differences(loss, case, data, options) -> None:
     contracted = np.asarray(found["reverse"]) * direction
     for _ in range(case.item_ndim):
         contracted = contracted.sum(axis=-1)
+    if case.couples:  # what a row adds to the sum's slope is no slope of its own value
+        contracted = np.full(contracted.shape, contracted.sum() - np.sum(found["forward"])) + found["forward"]
     # The error of a central difference is h² times a third derivative, which grows near a singularity.
     bend = 1 + 1 / np.minimum(np.where(smooth, distance, 1), 1) ** 2
     size = bend * (1 + np.abs(values[0]) + np.abs(first_order))
@@ -326,12 +347,41 @@ def vectorised(loss, batched: tuple[str, ...]):
     return jax.jit(run)
 
 
+def of_one_row(case, loss):
+    """The loss of one row alone; of a loss whose rows are its first axis only, as a batch of one."""
+    if CARDS[case.loss].task != "segmentation":
+        return loss
+    return _batch_of_one(loss)
+
+
+@functools.cache
+def _batch_of_one(loss):
+    def run(*data, **options):
+        one = {n: v[None] if n == "where" else v for n, v in options.items()}
+        return loss(*(jnp.asarray(array)[None] for array in data), **one)[0]
+
+    return run
+
+
 def check_vmap(loss, case, data, options) -> None:
+    loss = of_one_row(case, loss)
     batched = tuple(n for n, v in options.items() if np.ndim(v) and np.shape(v)[0] == ROWS)
     shared = {n: v for n, v in options.items() if n not in batched}
     found = vectorised(loss, batched)(data, shared, {n: options[n] for n in batched})
     loop = [rows(loss)(*taken(case, data, options, i)) for i in range(ROWS)]
     close(found, np.stack(loop), case.value_scale(data, options), 1e-13, square=case.quadratic)
+
+
+def check_vmap_of_batches(loss, case, data, options) -> None:
+    """Where rows are coupled: a stack of batches, under vmap or as leading axes, is a loop over them."""
+    batches = [data, tuple(array[::-1] for array in data)]
+    stacked = tuple(np.stack(arrays) for arrays in zip(*batches, strict=True))
+    own = {name: np.stack([value, value]) for name, value in options.items() if name == "where"}
+    shared = {name: value for name, value in options.items() if name != "where"}
+    loop = np.stack([rows(loss)(batch, options) for batch in batches])
+    scale = np.stack([case.value_scale(batch, options) for batch in batches])
+    close(vectorised(loss, tuple(own))(stacked, shared, own), loop, scale, 1e-13)
+    close(rows(loss)(stacked, shared | own), loop, scale, 1e-13)
 
 
 def check_rows_independent(loss, case, data, options, changed: int) -> None:
@@ -369,13 +419,17 @@ def check_masked(
     spoiled = np.where(where, weights.reshape(thin), value)
     run = reduced(reduction, loss, real_positions(data), names, second=second)
     few, few_options = taken(case, data, options, kept)
-    masked = run(poisoned(data, removed, value), options, where, spoiled)
-    dropped = run(few, few_options, np.ones((KEPT, *thin[1:]), bool), weights.reshape(thin)[kept])
+    # What rows do to each other may cancel: then all of a gradient is rounding.
+    floor = np.max(case.slope_scale(few, few_options)) if case.couples else 0.0
+    few_options, all_kept = masked(case, few, few_options, np.ones((KEPT, *thin[1:]), bool))
+    options, where = masked(case, data, options, where)
+    found = run(poisoned(data, removed, value), options, where, spoiled)
+    dropped = run(few, few_options, all_kept, weights.reshape(thin)[kept])
     for name, expected in dropped.items():
-        compare_dropped(name, masked[name], expected, kept, removed)
+        compare_dropped(name, found[name], expected, kept, removed, floor)
 
 
-def compare_dropped(name, actual, expected, kept, removed) -> None:
+def compare_dropped(name, actual, expected, kept, removed, floor=0.0) -> None:
     """Leaf by leaf: rows kept are equal, rows removed have no derivative, what the rows share is equal."""
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a), np.asarray(b)
@@ -383,13 +437,14 @@ def compare_dropped(name, actual, expected, kept, removed) -> None:
             if a.shape[axis] == ROWS and b.shape[axis] == KEPT:
                 assert not np.any(np.take(a, removed, axis)), f"{name}: a removed row has a derivative"
                 a = np.take(a, kept, axis)
-        close(a, b, np.abs(b).max(initial=0), 1e-10)
+        close(a, b, np.abs(b).max(initial=floor), 1e-10)
 
 
 def check_nothing_kept(loss, case, data, options, value) -> None:
     shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
     run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
-    empty = run(poisoned(data, np.arange(ROWS), value), options, np.zeros(shape, bool), np.full(shape, value))
+    options, nothing = masked(case, data, options, np.zeros(shape, bool))
+    empty = run(poisoned(data, np.arange(ROWS), value), options, nothing, np.full(shape, value))
     for name, result in empty.items():
         for leaf in jax.tree.leaves(result):
             same(leaf, np.zeros_like(leaf), name)

@@ -26,6 +26,9 @@ MAY_IMPORT = {
     "reduction": BASE | CORE,
     "losses": {"losses"},
     "losses.*": BASE | CORE,
+    # A family in several files, each of which is a family to the others.
+    "losses.categorical": {"losses"},
+    "losses.likelihood": {"losses"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
     "training": {"training"},

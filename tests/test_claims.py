@@ -22,7 +22,10 @@ BEYOND = {"lipschitz": 1e3, "smooth": 1e6, "bounded": 1e3}
 _SYMMETRIC = "its arguments mean different things"
 _SHIFTED = "its arguments have no common origin"
 _BEST = "its prediction is more than one number"
+_GROWS = "it grows with the number of classes, whose pairs it makes"
 _TARGET = "its prediction does not say what the target says"
+_LONGER = "its bound is another for each length of a list"
+_LENGTH = "it grows with the length of the sequence"
 MEANINGLESS = {
     "likelihood": {
         "symmetric": _SYMMETRIC,
@@ -51,19 +54,54 @@ MEANINGLESS = {
         "elicits": _BEST,
         "zero_at_target": _TARGET,
     },
-    "ranking": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
-    "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
+    "ranking": {
+        "symmetric": _SYMMETRIC,
+        "elicits": _BEST,
+        "zero_at_target": _TARGET,
+        "lipschitz": _LONGER,
+        "smooth": _LONGER,
+    },
     "sequence": {
         "symmetric": _SYMMETRIC,
         "shift_invariant": _SHIFTED,
         "elicits": _BEST,
         "zero_at_target": _TARGET,
+        "lipschitz": _LENGTH,
+        "smooth": _LENGTH,
     },
 }
 
 
+_BY_CLASSES = "it grows with the logarithm of the number of classes"
+_BY_PIXELS = "its steepest point depends on how many pixels and classes there are"
+# The same for single losses, unlike the rest of their kind.
+MEANINGLESS_FOR = {
+    "metric.arcface": {"bounded": _BY_CLASSES},
+    "metric.cosface": {"bounded": _BY_CLASSES},
+    **{
+        f"segmentation.{name}": {"lipschitz": _BY_PIXELS, "smooth": _BY_PIXELS}
+        for name in ("dice", "generalized_dice", "tversky", "focal_tversky", "jaccard")
+    },
+    "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
+    "divergence.gaussian_kl": {
+        "symmetric": _SYMMETRIC,
+        "shift_invariant": _SHIFTED,
+        "elicits": _BEST,
+        "zero_at_target": _TARGET,
+    },
+    "multilabel.margin": {"lipschitz": _GROWS},
+    "ordinal.squared_emd": {"lipschitz": _GROWS, "smooth": _GROWS},
+    "divergence.distillation": {"symmetric": _SYMMETRIC, "elicits": "its targets are logits"},
+}
+# And of a loss that couples the rows of a batch.
+COUPLED = {"bounded": "its bound is another for each size of a batch"}
+
+
 def meaningless(name: str) -> dict[str, str]:
-    return MEANINGLESS.get(name, {}) | MEANINGLESS.get(CARDS[name].task, {})
+    """The claims that say nothing of a loss, each with the reason."""
+    coupled = any(case.couples for case in CASES if case.loss == name)
+    of_kind = MEANINGLESS.get(CARDS[name].task, {}) | (COUPLED if coupled else {})
+    return of_kind | MEANINGLESS_FOR.get(name, {})
 
 
 def means_something(name: str, claim: str) -> bool:
@@ -94,13 +132,17 @@ def first_argument(case_or_name) -> str:
     return next(iter(CARDS[name].domain))
 
 
+def has_log_targets(name: str) -> bool:
+    return "log_targets" in CARDS[name].domain
+
+
 def values(name: str, data: Data) -> np.ndarray:
-    return np.asarray(support.rows(CARDS[name].loss)(data, {}))
+    return np.asarray(support.rows(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
 
 
 def slopes(name: str, data: Data) -> np.ndarray:
     """Each row's gradient, as a vector."""
-    gradient = np.asarray(support.slope(CARDS[name].loss)(data, {}))
+    gradient = np.asarray(support.slope(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
     return gradient.reshape(ROWS, -1)
 
 
@@ -116,7 +158,7 @@ def ratios(name: str, a: Data, b: Data) -> np.ndarray:
 
 
 def scale(case: Case, data: Data) -> np.ndarray:
-    return case.value_scale(data, {})
+    return case.value_scale(data, dict(EVIDENCE[case.loss].options))
 
 
 # --- every claim is decided -----------------------------------------------------------------------
@@ -160,14 +202,28 @@ def test_a_loss_not_claimed_non_negative_is_negative_somewhere(name):
 def agreeing(case: Case, targets: np.ndarray) -> np.ndarray:
     """The prediction that says what the targets say."""
     argument = first_argument(case)
+    if claims_of(case).zero_at_target and CARDS[case.loss].task == "categorical":
+        return saying(case.loss, targets if targets.ndim > 1 else np.eye(5)[targets])
     if argument == "scores":
         return 1e4 * targets
     if argument == "logits":
         return linked(case.loss, targets, almost=0.0)
-    if argument in DISTRIBUTIONS:
-        with np.errstate(divide="ignore"):
-            return np.log(targets)
-    return targets
+    if CARDS[case.loss].task == "deviance":
+        # Through the links that the losses have by default.
+        return _log_odds(targets, 0.0) if case.loss == "deviance.binomial" else _log(targets)
+    return _log(targets) if argument in DISTRIBUTIONS and not has_log_targets(case.loss) else targets
+
+
+def _log(x):
+    with np.errstate(divide="ignore"):
+        return np.log(x)
+
+
+def saying(name: str, shares: np.ndarray) -> np.ndarray:
+    """The logits that a loss without a softmax takes for these shares of the classes."""
+    return {"categorical.perceptron": np.sign, "categorical.entmax15": lambda t: 2 * np.sqrt(t)}.get(
+        name, lambda t: t
+    )(shares)
 
 
 @claiming("zero_at_target")
@@ -189,12 +245,16 @@ def test_an_agreement_not_claimed_free_costs_something_somewhere(name):
 def mirrored(name: str, data: Data, seed: int = 0) -> Data:
     """Predictions and targets in each other's place; labels and classes renamed."""
     first, second = data
-    if CARDS[name].task == "categorical":
+    of_classes = CARDS[name].task == "segmentation" and name != "segmentation.lovasz_hinge"
+    if CARDS[name].task == "categorical" or of_classes:
         order = np.random.default_rng(seed).permutation(first.shape[-1])
-        return first[..., order], second[..., order] if second.ndim > 1 else np.argsort(order)[second]
+        by_class = second.ndim == first.ndim
+        return first[..., order], second[..., order] if by_class else np.argsort(order)[second]
     return {
         "predictions": lambda: (second, first),
-        "log_predictions": lambda: (np.log(second), np.exp(first)),
+        "log_predictions": lambda: (
+            (second, first) if has_log_targets(name) else (np.log(second), np.exp(first))
+        ),
         "logits": lambda: (-first, 1 - second),
         "probabilities": lambda: (1 - first, 1 - second),
         "scores": lambda: (-first, -second),
@@ -369,13 +429,18 @@ LOG_ODDS = {
 
 def _log_odds(p, almost):
     p = np.clip(p, almost, 1 - almost)
-    with np.errstate(divide="ignore"):
-        return np.log(p) - np.log1p(-p)
+    return _log(p) - _log(1 - p)
+
+
+# A loss to which equal logits say everything that a target may.
+FLAT = {"categorical.perceptron"}
 
 
 def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarray:
     """The prediction that says a statistic of the targets."""
     argument = first_argument(name)
+    if CARDS[name].claims.zero_at_target and CARDS[name].task == "categorical" and name not in FLAT:
+        return saying(name, statistic)
     if name in LOG_ODDS:
         share = statistic if argument == "logits" else (1 + statistic) / 2
         return _log_odds(share, almost) / LOG_ODDS[name]
@@ -389,6 +454,7 @@ def linked(name: str, statistic: np.ndarray, almost: float = ALMOST) -> np.ndarr
 def total(name: str, prediction: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """The summed loss of one constant, or of each of several `[rivals, ...]`."""
     labels = np.argmax(sample, axis=-1) if CARDS[name].task == "categorical" else sample
+    labels = np.log(labels) if has_log_targets(name) else labels
     item = sample.ndim - 1
     constants = np.broadcast_to(
         prediction, np.shape(prediction)[: np.ndim(prediction) - item] + sample.shape[1:]
@@ -396,7 +462,7 @@ def total(name: str, prediction: np.ndarray, sample: np.ndarray) -> np.ndarray:
     many = constants.reshape(-1, 1, *sample.shape[1:])
     predictions = np.broadcast_to(many, (len(many), *sample.shape))
     targets = np.broadcast_to(labels, (len(many), *labels.shape))
-    losses = support.rows(CARDS[name].loss)((predictions, targets), {})
+    losses = support.rows(CARDS[name].loss)((predictions, targets), dict(EVIDENCE[name].options))
     return np.asarray(losses).sum(axis=-1)
 
 

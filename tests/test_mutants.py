@@ -113,6 +113,7 @@ def judge_reduction(reduction, case):
     data, options = support.examples(case, 1, calm=True)[0]
     # The id that a row is ignored for would be a second mask.
     options.pop("ignore_index", None)
+    options.pop("where", None)
     weights = 1 + np.arange(ROWS) / 8
     support.check_masked(
         support.loss_of(case), case, data, options, [1, 4, 6], np.nan, weights, reduction=reduction

@@ -27,7 +27,7 @@ class Spec(NamedTuple):
     data: Callable[[Any], tuple[np.ndarray, ...]]
     value: Callable[..., Any]
     slopes: tuple[Callable[..., Any], ...]
-    against: tuple[Callable[..., Any] | None, ...] = (None, None, None, None)
+    against: tuple[Callable[..., Any] | None, ...] = ()
 
 
 def positive(low: float, high: float, count: int = 60) -> Callable[[Any], tuple[np.ndarray]]:
@@ -61,6 +61,60 @@ def counts(dtype: Any) -> tuple[np.ndarray, ...]:
     apart = np.array([0, 1e-6, -1e-4, 0.01, -0.1, 0.4, -0.45, 0.55, -0.6, 1, -2, 5, -20], dtype)
     k, away = pairs(whole, apart)
     return (np.log(np.maximum(k, 1)) + away).astype(dtype), k
+
+
+def dispersed(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Counts with means at them and far from them, nearly Poisson's and far from it."""
+    (log_rate, k), alphas = counts(dtype), np.array([1e-10, 1e-5, 0.01, 0.5, 3, 100], dtype)
+    index, alpha = pairs(np.arange(k.size), alphas)
+    return np.exp(log_rate[index]).astype(dtype), alpha, k[index]
+
+
+def inflated(dtype: Any) -> tuple[np.ndarray, ...]:
+    (log_rate, k), logits = counts(dtype), np.array([-60, -20, -3, 0, 2, 30], dtype)
+    index, a = pairs(np.arange(k.size), logits)
+    return a, log_rate[index], k[index]
+
+
+def shares(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Shares at the mean of their concentrations and far from it."""
+    size = np.array([1e-3, 0.2, 1, 2.5, 30, 1e3, 1e6], dtype)
+    (a, b), moves = pairs(size, size), np.array([1, 1.001, 0.9, 0.6, 0.3, 1e-4], dtype)
+    index, move = pairs(np.arange(a.size), moves)
+    x = (a[index] / (a[index] + b[index]) * move).astype(dtype)
+    return a[index], b[index], np.clip(x, 1e-9, 1 - 1e-6).astype(dtype)
+
+
+def negative_binomial(mu: Any, alpha: Any, k: Any) -> Any:
+    r = 1 / alpha
+    combinations = mpmath.loggamma(r) + mpmath.loggamma(k + 1) - mpmath.loggamma(k + r)
+    return combinations + (k + r) * mpmath.log1p(alpha * mu) - k * mpmath.log(alpha * mu)
+
+
+def by_dispersion(mu: Any, alpha: Any, k: Any) -> Any:
+    r = 1 / alpha
+    steps = mpmath.digamma(k + r) - mpmath.digamma(r) - mpmath.log1p(alpha * mu)
+    return r * r * steps + r * (mu - k) / (1 + alpha * mu)
+
+
+def zero_inflated(a: Any, eta: Any, k: Any) -> Any:
+    missing = (1 - mpmath.exp(-mpmath.exp(eta))) / (1 + mpmath.exp(a))
+    return mpmath.log1p(mpmath.exp(a)) + poisson(eta, k) if k else -mpmath.log1p(-missing)
+
+
+def zero_inflated_slope(a: Any, eta: Any, k: Any) -> Any:
+    rate, chance = mpmath.exp(eta), 1 / (1 + mpmath.exp(a))
+    return 1 - chance if k else -chance * (1 - mpmath.exp(-rate)) / (1 + mpmath.exp(-a - rate))
+
+
+def beta(a: Any, b: Any, x: Any) -> Any:
+    constant = mpmath.loggamma(a) + mpmath.loggamma(b) - mpmath.loggamma(a + b)
+    return constant - (a - 1) * mpmath.log(x) - (b - 1) * mpmath.log1p(-x)
+
+
+def beta_terms(a: Any, b: Any, x: Any) -> Any:
+    logs = sum(abs(mpmath.log(y)) for y in (x, 1 - x, a, b))
+    return abs(beta(a, b, x)) + logs + abs((b - 1) * x - (a - 1) * (1 - x)) + 1
 
 
 def binet(z: Any) -> Any:
@@ -147,6 +201,51 @@ SPECS = [
         (None, None, lambda r, s: 1),
     ),
 ]
+SPECS += [
+    Spec(
+        numerics.negative_binomial_nll,
+        dispersed,
+        negative_binomial,
+        (lambda mu, alpha, k: (mu - k) / (mu * (1 + alpha * mu)), by_dispersion),
+        (
+            lambda mu, alpha, k: negative_binomial(mu, alpha, k) + abs(mu - k) / (1 + alpha * mu),
+            lambda mu, alpha, k: (mu + k) / (mu * (1 + alpha * mu)),
+            # e²/2α² and ½k/(1 + αk), of opposite signs.
+            lambda mu, alpha, k: abs(by_dispersion(mu, alpha, k)) + k / (1 + alpha * k),
+        ),
+    ),
+    Spec(
+        numerics.zero_inflated_nll,
+        inflated,
+        zero_inflated,
+        (zero_inflated_slope,),
+        (
+            lambda a, eta, k: zero_inflated(a, eta, k) + abs(mpmath.exp(eta) - k) * abs(eta),
+            lambda a, eta, k: abs(zero_inflated_slope(a, eta, k)) * (1 + abs(a)),
+        ),
+    ),
+    Spec(
+        numerics.log_bessel,
+        positive(1e-6, 1e9),
+        lambda x: mpmath.log(mpmath.besseli(0, x)) - x,
+        (lambda x: mpmath.besseli(1, x) / mpmath.besseli(0, x) - 1,),
+        (lambda x: 1,),
+    ),
+    Spec(
+        numerics.beta_nll,
+        shares,
+        beta,
+        (
+            lambda a, b, x: mpmath.digamma(a) - mpmath.digamma(a + b) - mpmath.log(x),
+            lambda a, b, x: mpmath.digamma(b) - mpmath.digamma(a + b) - mpmath.log1p(-x),
+        ),
+        (
+            beta_terms,
+            lambda a, b, x: mpmath.digamma(a + b) - mpmath.digamma(a) - mpmath.log(x) + mpf(1) / 10,
+            lambda a, b, x: mpmath.digamma(a + b) - mpmath.digamma(b) - mpmath.log1p(-x) + mpf(1) / 10,
+        ),
+    ),
+]
 every_primitive = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.function.__name__)
 
 
@@ -154,11 +253,16 @@ def rows_of(spec: Spec, dtype: Any) -> list[tuple[Any, ...]]:
     return list(zip(*map(exact, spec.data(dtype)), strict=True))
 
 
+def measured(spec: Spec, which: int, rows: list[tuple[Any, ...]]) -> list[Any] | None:
+    measure = spec.against[which] if which < len(spec.against) else None
+    return measure and [measure(*row) for row in rows]
+
+
 @every_dtype
 @every_primitive
 def test_the_value_keeps_to_its_ulps(spec, dtype):
     got, rows = jax.jit(spec.function)(*spec.data(dtype)), rows_of(spec, dtype)
-    against = spec.against[0] and [spec.against[0](*row) for row in rows]
+    against = measured(spec, 0, rows)
     assert ulps(got, [spec.value(*row) for row in rows], against).max() <= stated(spec.function)
 
 
@@ -168,8 +272,7 @@ def test_each_derivative_keeps_to_its_ulps(spec, dtype):
     data, rows = spec.data(dtype), rows_of(spec, dtype)
     for position, slope in enumerate(spec.slopes):
         got = jax.jit(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
-        measure = spec.against[1 + position]
-        against = measure and [measure(*row) for row in rows]
+        against = measured(spec, 1 + position, rows)
         assert ulps(got, [slope(*row) for row in rows], against).max() <= stated(spec.function)
 
 
@@ -184,7 +287,7 @@ def test_the_value_under_differentiation_is_the_plain_value(spec, dtype):
 @every_primitive
 @pytest.mark.parametrize("nan", range(3))
 def test_no_special_function_hides_a_nan(spec, nan):
-    count = len(spec.slopes)
+    count = len(spec.data(np.float32))
     point = [jnp.float32(np.nan if i == nan % count else 1) for i in range(count)]
     assert jnp.isnan(spec.function(*point))
 
@@ -192,3 +295,48 @@ def test_no_special_function_hides_a_nan(spec, nan):
 def test_the_log_of_a_square_of_1e76_does_not_overflow():
     got = numerics.log1p_square(jnp.float32(1e38), jnp.float32(2e-38))
     np.testing.assert_allclose(got, 152 * np.log(10) - 2 * np.log(2), rtol=1e-6)
+
+
+# --- over the last axis -----------------------------------------------------------------------------
+
+
+@every_dtype
+def test_of_two_shares_the_dirichlet_is_the_beta(dtype):
+    a, b, x = (np.asarray(array, np.float64) for array in shares(dtype))
+    pair = jnp.stack([a, b], axis=-1), jnp.stack([x, 1 - x], axis=-1)
+    scale = np.array([float(beta_terms(*row)) for row in zip(*map(exact, (a, b, x)), strict=True)]) + a + b
+    error = np.abs(
+        numerics.dirichlet_nll(*map(jnp.asarray, pair)) - numerics.beta_nll(*map(jnp.asarray, (a, b, x)))
+    )
+    assert np.max(error / scale) <= 16 * np.finfo(np.float64).eps
+
+
+GAPS = np.random.default_rng(0).normal(size=(20, 7)) * 10.0 ** np.arange(-10, 10)[:, None]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_half_the_mean_gap_is_that_of_all_pairs(offset):
+    x = GAPS + offset
+    pairs_of_all = np.abs(x[:, :, None] - x[:, None, :]).mean(axis=(1, 2)) / 2
+    np.testing.assert_allclose(numerics.half_mean_gap(jnp.asarray(x)), pairs_of_all, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ties", [1, 2, 3, 7])
+def test_the_gradient_of_half_the_mean_gap_is_that_of_all_pairs_also_of_ties(ties):
+    x = np.repeat(GAPS[:, :7], ties, axis=-1)[:, :7]
+    signs = np.sign(x[:, :, None] - x[:, None, :]).sum(axis=-1) / 49
+    found = jax.grad(lambda x: jnp.sum(numerics.half_mean_gap(x)))(jnp.asarray(x))
+    np.testing.assert_allclose(found, signs, rtol=1e-14, atol=1e-16)
+
+
+def test_half_the_mean_gap_hides_no_nan():
+    x = jnp.array([1.0, np.nan, 2.0])
+    assert jnp.isnan(numerics.half_mean_gap(x))
+    assert jnp.all(jnp.isnan(jax.grad(numerics.half_mean_gap)(x)))
+
+
+def test_half_the_mean_gap_holds_no_table_of_pairs():
+    run = jax.jit(jax.grad(lambda x: jnp.sum(numerics.half_mean_gap(x))))
+    count = 4096
+    memory = run.lower(jnp.zeros((1, count))).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 64 * 8 * count

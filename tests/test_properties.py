@@ -17,11 +17,18 @@ from jaxloss._contracts import REAL, Interval
 from jaxloss._loss import CARDS
 
 EACH_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# Of a loss that couples its rows: a mask of its own drops them, and batches are independent.
+EACH_CASE_OF_BATCHES = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.couples], ids=lambda case: case.name
+)
 WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
 # What a program does not change with fewer options is asked of the fullest.
 FULLEST = pytest.mark.parametrize("case", support.fullest(CASES), ids=lambda case: case.name)
+FULLEST_OF_ROWS = pytest.mark.parametrize(
+    "case", [case for case in support.fullest(CASES) if not case.couples], ids=lambda case: case.name
+)
 # Second order is costly to compile: of each loss one case.
 LAST_CASE = pytest.mark.parametrize(
     "case", {case.loss: case for case in CASES}.values(), ids=lambda case: case.name
@@ -44,7 +51,7 @@ def public_losses() -> dict:
             for key, value in vars(family).items()
             if callable(value)
             and not key.startswith("_")
-            and getattr(value, "__module__", "") == family.__name__
+            and f"{getattr(value, '__module__', '')}.".startswith(f"{family.__name__}.")
         }
     return found
 
@@ -118,14 +125,21 @@ def test_compiled_is_eager(case, data):
     support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_is_a_loop(case, data):
     support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@EACH_CASE_OF_BATCHES
+@settings(max_examples=5)
+@given(st.data())
+def test_vmap_over_batches_is_a_loop(case, data):
+    support.check_vmap_of_batches(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_a_row_touches_no_other_row(case, data):
@@ -133,7 +147,7 @@ def test_a_row_touches_no_other_row(case, data):
     support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 def test_sharded_over_eight_devices_is_unsharded(case):
     assert len(jax.devices()) == 8
     for data, options in support.examples(case, 2, calm=True):
@@ -191,14 +205,14 @@ def test_nothing_kept_is_zero_with_zero_gradients(case, value):
         support.check_nothing_kept(support.loss_of(case), case, data, options, value)
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_weight_two_is_the_row_twice(case, data):
     support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
 
 
-@FULLEST
+@FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_microbatches_merged_are_the_whole(case, data):
@@ -212,13 +226,12 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     broken[2] = np.nan
     shape = broken.shape[: broken.ndim - case.item_ndim]
     options.pop("ignore_index", None)
+    options.pop("where", None)
     run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    found = run(
-        (broken, *data[1:]),
-        options,
-        np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4,
-        np.ones(shape),
-    )
+    options.pop("where", None)
+    where = np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4
+    _, where = support.masked(case, (broken, *data[1:]), options, where)
+    found = run((broken, *data[1:]), options, where, np.ones(shape))
     assert np.isnan(found["value"])
 
 
@@ -242,7 +255,7 @@ def test_masked_is_dropped_for_anyones_loss(loss, second, value):
 # --- extremes -------------------------------------------------------------------------------------
 
 
-HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood"}
+HUGE = {"regression", "vector", "binary", "margin", "categorical", "likelihood", "embedding", "ranking"}
 FREE = [
     case
     for case in CASES
@@ -275,9 +288,8 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
 @pytest.mark.worded
 def test_a_trailing_axis_too_many_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
-    card = CARDS[case.loss]
     with pytest.raises(ValueError, match=case.loss) as refusal:
-        card.loss(data[0], data[1][..., None], *data[2:], **options)
+        support.loss_of(case)(data[0], data[1][..., None], *data[2:], **options)
     assert str(data[0].shape) in str(refusal.value)
     assert str(data[1][..., None].shape) in str(refusal.value)
 
@@ -288,15 +300,16 @@ def test_integer_predictions_are_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     card = CARDS[case.loss]
     with pytest.raises(TypeError, match=rf"{case.loss}: `{next(iter(card.domain))}` must be floating point"):
-        card.loss(np.zeros(data[0].shape, int), *data[1:], **options)
+        support.loss_of(case)(np.zeros(data[0].shape, int), *data[1:], **options)
 
 
 @FULLEST
 def test_an_integer_mask_is_refused_in_words(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     shape = data[0].shape[: data[0].ndim - case.item_ndim]
+    options, where = support.masked(case, data, options, np.ones(shape, bool))
     with pytest.raises(TypeError, match="`where` must be bool"):
-        jl.mean(CARDS[case.loss].loss)(*data, where=np.ones(shape, int), **options)
+        jl.mean(support.loss_of(case))(*data, where=where.astype(int), **options)
 
 
 OPTIONS = [
@@ -320,7 +333,7 @@ def out_of_range(case, name, side):
 def test_a_concrete_option_out_of_range_is_refused_in_words(case, name, side):
     data, options = out_of_range(case, name, side)
     with pytest.raises(ValueError, match=f"{case.loss}: `{name}` must be in"):
-        CARDS[case.loss].loss(*data, **options)
+        support.loss_of(case)(*data, **options)
 
 
 @EACH_OPTION
@@ -328,7 +341,8 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     data, options = out_of_range(case, name, side)
     options.pop("ignore_index", None)
     options.pop("class_where", None)
-    assert np.all(np.isnan(support.rows(CARDS[case.loss].loss)(data, options)))
+    options.pop("where", None)
+    assert np.all(np.isnan(support.rows(support.loss_of(case))(data, options)))
 
 
 VIOLATIONS = [(case, kind) for case in CASES for kind in case.violations]
@@ -342,6 +356,7 @@ def violated(case, kind):
     broken = [np.array(array) for array in data]
     broken[position][BAD] = value
     options.pop("ignore_index", None)
+    options.pop("where", None)
     return data, tuple(broken), options, list(CARDS[case.loss].domain)[position], np.ravel(value)
 
 
@@ -349,7 +364,7 @@ def violated(case, kind):
 def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
     data, broken, options, *_ = violated(case, kind)
     for view in (support.rows, support.slope):
-        found, sound = (np.asarray(view(CARDS[case.loss].loss)(given, options)) for given in (broken, data))
+        found, sound = (np.asarray(view(support.loss_of(case))(given, options)) for given in (broken, data))
         assert np.all(np.isnan(found[BAD])), view.__name__
         support.same(np.delete(found, BAD, 0), np.delete(sound, BAD, 0), view.__name__)
 
@@ -358,7 +373,7 @@ def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
 def test_checked_names_the_loss_the_argument_and_the_value(case, kind):
     _, broken, options, argument, value = violated(case, kind)
     with pytest.raises(ValueError, match=rf"{case.loss}: `{argument}` must be in .*, got ") as refusal:
-        jl.checked(CARDS[case.loss].loss)(*broken, **options)
+        jl.checked(support.loss_of(case))(*broken, **options)
     said = str(refusal.value)
     # A whole row is at fault where it does not sum to 1: the first of it is named.
     assert any(f"got {number:g}" in said or f"got {number}" in said for number in value)

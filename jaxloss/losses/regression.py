@@ -5,9 +5,10 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
+from jaxloss import numerics
 from jaxloss._contracts import ABOVE_MINUS_ONE, NON_NEGATIVE, POSITIVE, REAL, paired, vectors
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import absolute, log1p_difference, relative_distance, relu, safe_norm, unit
+from jaxloss.numerics import absolute, log1p_difference, relative_distance, relu, safe_norm
 from jaxloss.numerics import log_cosh as log_cosh_of
 
 _REALS = {"predictions": REAL, "targets": REAL}
@@ -382,7 +383,4 @@ def cosine_distance(
 
     """
     predictions, targets = vectors("regression.cosine_distance", predictions=predictions, targets=targets)
-    first, second = unit(predictions), unit(targets)
-    # A zero vector has no unit vector: it is half the squared length short.
-    missing = sum(0.5 * (safe_norm(vector) == 0).astype(first.dtype) for vector in (first, second))
-    return 0.5 * jnp.sum(jnp.square(first - second), axis=-1) + missing
+    return numerics.cosine_distance(predictions, targets)

@@ -1,5 +1,6 @@
 """Losses of the residual r = predictions − targets that grow more slowly than its square."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -7,9 +8,18 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxloss._contracts import POSITIVE, REAL, paired
+from jaxloss._contracts import POSITIVE, REAL, Interval, paired
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import bell_depth, biweight, clipped_square, log1p_square, saturation, smooth_abs
+from jaxloss.numerics import (
+    barron,
+    bell_depth,
+    biweight,
+    clipped_square,
+    log1p_square,
+    log_partition,
+    saturation,
+    smooth_abs,
+)
 
 _REALS = {"predictions": REAL, "targets": REAL}
 _CONVEX = Claims(
@@ -277,3 +287,91 @@ def tukey_biweight(
     """
     predictions, targets = paired("robust.tukey_biweight", predictions=predictions, targets=targets)
     return biweight(predictions - targets, c)
+
+
+# --- one family that holds most of the others -----------------------------------------------------
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"alpha": REAL, "scale": POSITIVE},
+    claims=_CONVEX,
+    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 8.",
+)
+def general(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    alpha: float | Array = 1.0,
+    scale: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """Barron's family: from the squared error through the Cauchy loss to the Welsch loss by one number.
+
+        ℓ = |2 − α|/α ((1 + (r/c)²/|2 − α|)^½α − 1),    ∂ℓ/∂p = (r/c²) (1 + (r/c)²/|2 − α|)^(½α − 1)
+
+    with its limits: ½(r/c)² at alpha = 2, `cauchy` at 0, `welsch` at −∞, exp(½(r/c)²) − 1 at ∞. At −2 it
+    is `geman_mcclure`, at 1 `pseudo_huber` in units of c. The derivatives in alpha and scale are
+    right there too, and between; but in alpha at 2, where the true one is infinite, as ¼(r/c)² log 1/|2 − α|,
+    it is that of the next float.
+
+    Args:
+        predictions: floating point, any unit u.
+        targets: of the same shape, in the same unit.
+        alpha: any real number, −∞ and ∞ too: the less, the less an outlier counts.
+        scale: c, the residual from which alpha matters, in that unit, > 0.
+
+    Returns:
+        The loss of each row, without unit.
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete scale that is not positive.
+
+    """
+    predictions, targets = paired("robust.general", predictions=predictions, targets=targets)
+    alpha, scale = (jnp.asarray(option, predictions.dtype) for option in (alpha, scale))
+    return barron(predictions - targets, scale, alpha)
+
+
+@loss(
+    "regression",
+    domain=_REALS,
+    options={"alpha": Interval(0.0, 2.0, closed_low=True, closed_high=True), "scale": POSITIVE},
+    claims=dataclasses.replace(_CONVEX, zero_at_target=False),
+    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eqs. 16 and 17.",
+)
+def adaptive_nll(
+    predictions: Float[ArrayLike, "*rows"],
+    targets: Real[ArrayLike, "*rows"],
+    *,
+    alpha: float | Array = 1.0,
+    scale: float | Array = 1.0,
+) -> Float[Array, "*rows"]:
+    """Barron's loss as a negative log-density, so that alpha and scale can be learned with the model.
+
+        ℓ = general(p, t) + log c + log Z(α),    ∂ℓ/∂p = (r/c²) (1 + (r/c)²/(2 − α))^(½α − 1)
+
+    where Z(α) = ∫ exp(−ℓ_general(x)) dx at c = 1. It is a Cauchy density of scale √2·c at alpha = 0, a
+    normal one of deviation c at 2. A small alpha forgives outliers and pays for it in log Z. The
+    derivative in alpha at 2 is infinite, and taken as for `general`. Learn w and v in alpha = 2σ(w),
+    scale = softplus(v).
+
+    Args:
+        predictions: floating point, any unit.
+        targets: of the same shape and unit.
+        alpha: in [0, 2]; Z is found by quadrature, so one alpha for all rows, or one a column, costs less
+            than one a row.
+        scale: c, in that unit, > 0.
+
+    Returns:
+        The loss of each row, in nats, of a density in 1/unit: it may be negative.
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes; a concrete option out of its range.
+
+    """
+    predictions, targets = paired("robust.adaptive_nll", predictions=predictions, targets=targets)
+    alpha, scale = (jnp.asarray(option, predictions.dtype) for option in (alpha, scale))
+    return barron(predictions - targets, scale, alpha) + (jnp.log(scale) + log_partition(alpha))

@@ -11,6 +11,7 @@ the primal under differentiation is the plain primal. None of them hides a NaN t
 
 from jaxloss.numerics.classes import (
     class_pivot,
+    expected_cost,
     expected_surprise,
     log_normaliser,
     logsumexp,
@@ -19,7 +20,23 @@ from jaxloss.numerics.classes import (
     surprise,
     surprises,
 )
+from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.derivatives import apart, cut, spoil
+from jaxloss.numerics.deviances import (
+    binomial_deviance,
+    binomial_deviance_of_logits,
+    gamma_deviance,
+    gamma_deviance_of_log,
+    poisson_deviance,
+    poisson_deviance_of_log,
+)
+from jaxloss.numerics.divergences import (
+    expm1_excess,
+    mixture_entropy,
+    root_distance,
+    softmax_divergence,
+    surplus_entropy,
+)
 from jaxloss.numerics.elementwise import (
     absolute,
     expm1,
@@ -30,6 +47,10 @@ from jaxloss.numerics.elementwise import (
     smooth_abs,
     softplus,
 )
+from jaxloss.numerics.general import barron, log_partition
+from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_power, sine_of_cosine
+from jaxloss.numerics.labels import clipped_softplus, softmax
+from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
     bernoulli_nll,
     clipped_square,
@@ -41,64 +62,112 @@ from jaxloss.numerics.pairs import (
     xlog1py,
     xlogy,
 )
-from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
+from jaxloss.numerics.projections import projection, projection_loss
+from jaxloss.numerics.ranks import half_mean_gap
+from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
+from jaxloss.numerics.sequences import alignment_surprise, log_add
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
+    beta_nll,
     binet,
+    dirichlet_nll,
     gamma_half_step,
     gaussian_crps,
     heavy_tail,
     log1p_excess,
+    log_bessel,
+    negative_binomial_nll,
     poisson_nll,
     square_over,
+    zero_inflated_nll,
 )
-from jaxloss.numerics.vectors import safe_norm, unit
+from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
+from jaxloss.numerics.vectors import products, safe_norm, unit
 
 __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
+    "alignment_surprise",
     "apart",
+    "barron",
     "bell_depth",
     "bernoulli_nll",
+    "beta_nll",
     "binet",
+    "binomial_deviance",
+    "binomial_deviance_of_logits",
     "biweight",
     "class_pivot",
+    "clipped_softplus",
     "clipped_square",
+    "cosine_distance",
     "cut",
+    "dirichlet_nll",
     "divide",
+    "expected_cost",
     "expected_surprise",
     "expm1",
+    "expm1_excess",
+    "gamma_deviance",
+    "gamma_deviance_of_log",
     "gamma_half_step",
     "gaussian_crps",
+    "half_mean_gap",
     "heavy_tail",
     "less_log1p",
     "log1mexp",
     "log1p_difference",
     "log1p_excess",
     "log1p_square",
+    "log_add",
+    "log_bessel",
     "log_cosh",
     "log_normaliser",
+    "log_partition",
     "logsumexp",
+    "lovasz_jaccard",
+    "mixture_entropy",
     "multiply",
+    "negative_binomial_nll",
+    "norm_of_degree",
     "one_hot",
     "pick",
+    "poisson_deviance",
+    "poisson_deviance_of_log",
     "poisson_nll",
+    "poly_surprise",
     "power",
+    "probabilities",
+    "products",
+    "projection",
+    "projection_loss",
+    "ratio_less_one",
     "relative_distance",
     "relu",
+    "root_distance",
     "safe_norm",
+    "saturated",
     "saturation",
+    "share",
     "sigmoid",
+    "signed_power",
+    "sine_of_cosine",
     "smooth_abs",
+    "softmax",
+    "softmax_divergence",
     "softplus",
     "softplus_less_sigmoid",
     "spoil",
     "square_over",
+    "surplus_entropy",
     "surprise",
     "surprises",
     "tilted_square",
+    "tweedie_deviance",
+    "tweedie_deviance_of_log",
     "unit",
     "xlog1py",
     "xlogy",
+    "zero_inflated_nll",
 ]

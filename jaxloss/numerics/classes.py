@@ -1,5 +1,6 @@
 """Logarithms of sums of exponentials over the classes of the last axis, and the class an id names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -112,6 +113,13 @@ def _settled(lead: Array, log_sum: Array) -> Array:
     return lead - lax.stop_gradient(jnp.where(_at_pivot(lead) & (log_sum < 0.4), lead, 0))
 
 
+def expected_cost(logits: Array, labels: Array, cost: Callable[[Array], Array]) -> Array:
+    """The mean over a row's label, an id or a distribution, of a function of the label's surprise."""
+    if labels.ndim < logits.ndim:
+        return cost(surprise(logits, labels))
+    return jnp.sum(multiply(labels, cost(surprises(logits))), axis=-1)
+
+
 @jax.custom_jvp
 def expected_surprise(logits: Array, shares: Array) -> Array:
     """Σ_c s_c (−log softmax(z)_c) for shares s ≥ 0, to 8 ULPs; a class without a share costs nothing.
@@ -127,7 +135,7 @@ def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, An
     each = surprises(logits)
 
     def slopes() -> Array:
-        return jnp.exp(-each) * _sum_of_others(shares) + shares * jnp.expm1(-each)
+        return jnp.exp(-each) * sum_of_others(shares, beside=shares) + shares * jnp.expm1(-each)
 
     from_logits, from_shares = term(slopes, dlogits), term(lambda: beside(shares, each), dshares)
     return expected_surprise(logits, shares), jnp.sum(from_logits + from_shares, axis=-1)
@@ -136,11 +144,11 @@ def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, An
 expected_surprise.defjvp(_expected_surprise_jvp, symbolic_zeros=True)
 
 
-def _sum_of_others(shares: Array) -> Array:
-    """Σ_{c≠j} s_c for each j: only beside the largest share does the sum less s_j lose digits."""
-    largest = _names(jnp.argmax(shares, axis=-1), shares)
-    rest = jnp.sum(jnp.where(largest, 0, shares), axis=-1, keepdims=True)
-    return jnp.where(largest, rest, jnp.sum(shares, axis=-1, keepdims=True) - shares)
+def sum_of_others(terms: Array, *, beside: Array) -> Array:
+    """Σ_{c≠j} x_c for each j: only beside the largest share does the sum less x_j lose digits."""
+    largest = _names(jnp.argmax(beside, axis=-1), terms)
+    rest = jnp.sum(jnp.where(largest, 0, terms), axis=-1, keepdims=True)
+    return jnp.where(largest, rest, jnp.sum(terms, axis=-1, keepdims=True) - terms)
 
 
 @jax.custom_jvp
@@ -172,7 +180,7 @@ def _shares(logits: Array, pivot: Array, log_sum: Array) -> Array:
 
 
 def _exponential_sums(logits: Array, pivot: Array, closely: Array | bool) -> tuple[Array, Array]:
-    """Σ e^{z_j − pivot}, and the same without the classes at the pivot, right where the first is < 1.5.
+    """Σ e^{z_j − pivot}, and the same without the class at the pivot, right where the first is < 1.5.
 
     The first is 1 + 1e−8 = 1 in float32 where one class leads by 18; its logarithm is in the second.
     On large inputs the second is computed only if some row needs it.

@@ -8,7 +8,7 @@ from jax import Array, lax
 @jax.custom_jvp
 def safe_norm(x: Array) -> Array:
     """Euclidean norm over the last axis, to 4 ULPs, without overflow; derivative x/‖x‖, 0 at zero."""
-    scale = _magnitude(x)
+    scale = magnitude(x)
     return jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1)) * scale[..., 0]
 
 
@@ -18,7 +18,7 @@ def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     return safe_norm(x), jnp.sum(unit(x) * dx, axis=-1)
 
 
-def _magnitude(x: Array) -> Array:
+def magnitude(x: Array) -> Array:
     """What a vector is divided by before its entries are squared, a constant under differentiation."""
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
     # The reciprocal of the very largest floats is subnormal, and flushed to zero.
@@ -27,7 +27,12 @@ def _magnitude(x: Array) -> Array:
 
 def unit(x: Array) -> Array:
     """x / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative."""
-    x = x / _magnitude(x)
+    x = x / magnitude(x)
     norm = safe_norm(x)[..., None]
     at_zero = norm == 0
     return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
+
+
+def products(first: Array, second: Array) -> Array:
+    """Σ_d x_id y_jd for every two rows, in one matrix product of full precision."""
+    return jnp.matmul(first, jnp.swapaxes(second, -1, -2), precision=lax.Precision.HIGHEST)

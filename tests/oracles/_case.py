@@ -34,6 +34,10 @@ class Case:
     kinks: the distance of one row's data to the next kink of the loss.
     row_options: options that stand against the rows; the others belong to items or to everything.
     own_path: whether other options lead to another formula in the library, not to one with more in it.
+    words: options that are words or flags, the same in every draw; the formulas know them already.
+    mask_ndim: the axes of an item that a loss's own `where` has.
+    couples: why the rows depend on each other, where they do: then the formulas take the whole batch, as
+    NumPy arrays of extended precision, and give one value a row or the gradient of the sum.
     hard: what the draws must be able to reach. violations: one row's bad value for an argument.
     """
 
@@ -50,7 +54,10 @@ class Case:
     kinks: RowFormula | None = None
     counted: RowFormula | None = None
     row_options: tuple[str, ...] = ()
+    words: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     item_ndim: int = 0
+    mask_ndim: int = 0
+    couples: str = ""
     with_options: bool = False
     own_path: bool = False
     hard: Mapping[str, Callable[[Data, Options], bool]] = dataclasses.field(default_factory=dict)
@@ -70,6 +77,8 @@ class Case:
 
     def over_rows(self, formula: RowFormula, data: Data, options: Options) -> np.ndarray:
         """The formula of one row, applied to each, rounded to float64 once."""
+        if self.couples:
+            return _of_batch(formula, data, options)
         rows = np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim]
         per_row = {name: self._standing_against(rows, name, value) for name, value in options.items()}
         with mpmath.workdps(DIGITS):
@@ -85,6 +94,8 @@ class Case:
 
     def _standing_against(self, rows: tuple[int, ...], name: str, option: Any) -> np.ndarray:
         option = np.asarray(option)
+        if option.shape[: len(rows)] == rows:  # one a row already, as a mask of items is
+            return option
         item = () if name in self.row_options else option.shape[-1:]
         return np.broadcast_to(option, rows + item)
 
@@ -104,19 +115,24 @@ class Case:
 
     def kink_distances(self, data: Data, options: Options) -> np.ndarray:
         """How far each row's data lie from the next kink; ∞ where there is none."""
-        return self.over_rows(self.kinks or (lambda *_, **__: mp.inf), data, options)
+        nowhere = np.full(np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim], np.inf)
+        return nowhere if self.kinks is None else self.over_rows(self.kinks, data, options)
 
     def kept_by_options(self, data: Data, options: Options) -> np.ndarray:
         """Which rows a mean counts."""
-        return self.over_rows(self.counted or (lambda *_, **__: 1), data, options) != 0
+        if self.counted is not None:
+            return self.over_rows(self.counted, data, options) != 0
+        rows = np.shape(data[0])[: np.ndim(data[0]) - self.item_ndim]
+        return np.broadcast_to(options.get("where", True) if self.couples else True, rows)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What decides a card's claims at its default options.
+    """What decides a card's claims at its default options, and at these where it has no default.
 
     attained: for a bound, data (for `smooth`, two of them) at which it is all but reached.
     refuted_by: for a claim the card does not make, data that show it false.
+    options: the options that the loss requires, in every example.
     sample: targets whose best constant prediction is none of the known statistics, unless the card
     says which one it is.
     """
@@ -124,6 +140,7 @@ class Evidence:
     attained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     refuted_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sample: Any = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def _exact(value: Any) -> Any:
@@ -132,6 +149,22 @@ def _exact(value: Any) -> Any:
     if array.ndim:
         return [_exact(entry) for entry in array]
     return mpf(float(array)) if np.issubdtype(array.dtype, np.floating) else array.item()
+
+
+def _of_batch(formula: RowFormula, data: Data, options: Options) -> np.ndarray:
+    """The formula of the rows that there are, in extended precision; 0 for the others."""
+    wide = [_wide(array) for array in data]
+    numbers = {name: _wide(value) for name, value in options.items() if name != "where"}
+    kept = np.broadcast_to(options.get("where", True), np.shape(data[0])[:1])
+    found = formula(*(array[kept] for array in wide), **numbers)
+    whole = np.zeros((len(kept), *found.shape[1:]))
+    whole[kept] = found.astype(np.float64)
+    return whole
+
+
+def _wide(value: Any) -> Any:
+    array = np.asarray(value)
+    return array.astype(np.longdouble) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _rounded(result: Any) -> Any:

@@ -1,32 +1,28 @@
-"""Losses of K logits a row against a class id or a distribution over the classes."""
+"""Losses of the label's probability under the softmax of K logits."""
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from jaxloss import numerics
 from jaxloss._contracts import (
+    AT_LEAST_MINUS_ONE,
     CLASSES,
     HALF_OPEN_UNIT,
     LOG_DISTRIBUTION,
     NON_NEGATIVE,
     REAL,
+    Labels,
     classified,
+    counted,
     each_class,
     has_ids,
     is_off,
+    shares_of,
+    unless,
 )
 from jaxloss._loss import Claims, loss
-
-Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
-
-
-def _counted(
-    logits: Array, labels: Array, *, ignore_index: int | Array | None = None, **_: object
-) -> Array | None:
-    """The rows of a mean: all but those whose label is the one to ignore."""
-    return None if ignore_index is None or not has_ids(logits, labels) else labels != ignore_index
 
 
 @loss(
@@ -57,7 +53,7 @@ def _counted(
         "keras.losses.CategoricalCrossentropy",
         "keras.losses.SparseCategoricalCrossentropy",
     ),
-    counts=_counted,
+    counts=counted,
 )
 def cross_entropy(
     logits: Float[ArrayLike, "*rows classes"],
@@ -110,16 +106,11 @@ def cross_entropy(
     if has_ids(logits, labels) and (weights is None or is_off(label_smoothing)):
         losses = _of_ids(logits, labels, weights, label_smoothing, present)
     else:
-        losses = _of_distributions(logits, _shares(logits, labels), weights, label_smoothing, present)
+        losses = _of_distributions(logits, shares_of(logits, labels), weights, label_smoothing, present)
     if not is_off(z_loss):
         normaliser = numerics.logsumexp(logits)
         losses = losses + z_loss * normaliser * normaliser  # in this order: 0·∞² would be NaN
-    return losses if ignored is None else jnp.where(ignored, 0, losses)
-
-
-def _shares(logits: Array, labels: Array) -> Array:
-    """What each class has of a row's label: the distribution itself, or one-hot; NaN where it is neither."""
-    return numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+    return unless(ignored, losses)
 
 
 def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
@@ -127,7 +118,7 @@ def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
 
     A class left out is spared the NaN, and one that stands in for an ignored label has an infinite loss.
     """
-    missing = jnp.isnan(_shares(logits, labels))
+    missing = jnp.isnan(shares_of(logits, labels))
     return missing if ignored is None else missing | ignored[..., None]
 
 
@@ -179,7 +170,7 @@ def _of_distributions(
     claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"),
     source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108; torch's NLLLoss.",
     peers=("torch.nn.NLLLoss",),
-    counts=_counted,
+    counts=counted,
 )
 def nll(
     log_probabilities: Float[ArrayLike, "*rows classes"],
@@ -219,7 +210,7 @@ def nll(
     else:
         shares = labels if weights is None else weights * labels
         losses = -jnp.sum(numerics.multiply(shares, scores), axis=-1)
-    return losses if ignored is None else jnp.where(ignored, 0, losses)
+    return unless(ignored, losses)
 
 
 @loss(
@@ -236,7 +227,7 @@ def nll(
     ),
     source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4, over a softmax.",
     peers=("keras.losses.CategoricalFocalCrossentropy",),
-    counts=_counted,
+    counts=counted,
 )
 def focal(
     logits: Float[ArrayLike, "*rows classes"],
@@ -280,7 +271,7 @@ def focal(
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
         losses = jnp.sum(numerics.multiply(shares * _doubt(surprise, gamma), surprise), axis=-1)
-    return losses if ignored is None else jnp.where(ignored, 0, losses)
+    return unless(ignored, losses)
 
 
 def _doubt(surprise: Array, gamma: float | Array) -> Array:
@@ -288,3 +279,53 @@ def _doubt(surprise: Array, gamma: float | Array) -> Array:
     # Beyond 800 p is 0 in every dtype: its zero derivative must not meet an overflowing surprise.
     bounded = jnp.where(surprise > 800, 800, surprise)
     return numerics.power(-numerics.expm1(-bounded), gamma)
+
+
+@loss(
+    "categorical",
+    domain={"logits": REAL, "labels": CLASSES},
+    options={"epsilon": AT_LEAST_MINUS_ONE},
+    claims=Claims(
+        non_negative=True,
+        symmetric=True,
+        # w(3 − 2w) and w(1 − w)(3 − 4w) at their largest, w = 1 − p, where two logits move apart.
+        lipschitz=1.125 * 2**0.5,
+        smooth=2 * 0.379037808246,
+        shift_invariant=True,
+    ),
+    source="Leng et al. (2022), PolyLoss: A Polynomial Expansion Perspective, eq. 5 (Poly-1).",
+    counts=counted,
+)
+def poly1(
+    logits: Float[ArrayLike, "*rows classes"],
+    labels: Labels,
+    *,
+    epsilon: float | Array = 2.0,
+    ignore_index: int | Array | None = None,
+) -> Float[Array, "*rows"]:
+    """Cross-entropy with another coefficient of the first power of 1 − p.
+
+        ℓ = Σ t (−log p + ε (1 − p)),    ∂ℓ/∂z_j = Σ_c t_c (1 + ε p_c) (p_j − [c = j])
+
+    With p the softmax of the logits and t the label's distribution. −log p = Σ (1 − p)ʲ/j: the loss
+    gives the term j = 1 the weight 1 + ε. ε = 0 is the cross-entropy, ε = −1 leaves the term out.
+
+    Args:
+        logits: floating point, `[*rows, classes]`.
+        labels: class ids, integer `[*rows]`, or distributions, floating `[*rows, classes]`.
+        epsilon: ε ≥ −1; 2 served the authors for images, −1 for detection.
+        ignore_index: a class id whose rows have loss 0, and which a `jl.mean` leaves out.
+
+    Returns:
+        The loss of each row, in nats; NaN in a row whose id is out of range.
+
+    Raises:
+        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        ValueError: shapes that do not fit; a concrete epsilon below −1.
+
+    """
+    logits, labels, ignored = classified(
+        "categorical.poly1", ignore_index, (epsilon,), logits=logits, labels=labels
+    )
+    losses = numerics.expected_cost(logits, labels, lambda s: numerics.poly_surprise(s, epsilon))
+    return unless(ignored, losses)

@@ -1,0 +1,153 @@
+"""The deviances against mpmath, from a rounding apart to twenty orders of magnitude, within their ULPs."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from accuracy_table import exact, ulps
+from mpmath import mpf
+from oracles import deviance as by_hand
+from test_numerics import pairs, stated
+
+from jaxloss import numerics
+
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+POWERS = [-1.0, 0.0, 0.5, 1 - 1e-5, 1.0, 1 + 1e-6, 1.5, 2 - 1e-6, 2.0, 2 + 1e-9, 3.0, 4.0]
+
+
+def means_and_targets(dtype):
+    """Targets next to their means, on both sides of every turn of a formula, and far away."""
+    eps = float(np.finfo(dtype).eps)
+    near = [eps, 3 * eps, 1e-6, 1e-3, 0.1, 0.33, 0.499, 0.501, 0.7]
+    apart = 1 + np.array(
+        [0.0, *near, *np.negative(near), 0.99, 1.01, 3.0, 30.0, 1e6, -0.9, -0.9999, -1 + 1e-9]
+    )
+    mean, factor = pairs(np.array([1e-6, 0.02, 0.9, 1.0, 7.3, 1e5]), apart)
+    return mean.astype(dtype), (mean.astype(dtype) * factor).astype(dtype)
+
+
+def with_powers(dtype):
+    mean, target = means_and_targets(dtype)
+    index, power = pairs(np.arange(mean.size), np.array(POWERS, dtype))
+    return mean[index], target[index], power
+
+
+def target_slope(mean, y, power):
+    return by_hand.power_integral(y, -power) - by_hand.power_integral(mean, -power)
+
+
+def power_scale(mean, y, power):
+    """Its two terms may cancel; 2 − p is rounded."""
+    return by_hand.tweedie(mean, y, power) * (1 + abs(mpmath.log(mean))) + abs(
+        by_hand.tweedie_in_power(mean, y, power)
+    )
+
+
+# The function, its data, the truth, and of each derivative the truth and what it is measured against.
+CASES = {
+    "poisson": (
+        numerics.poisson_deviance,
+        means_and_targets,
+        by_hand.poisson,
+        [(lambda m, y: (m - y) / m, None), (lambda m, y: mpmath.log(y / m), None)],
+    ),
+    "gamma": (
+        numerics.gamma_deviance,
+        means_and_targets,
+        by_hand.gamma,
+        [(lambda m, y: (m - y) / m**2, None), (lambda m, y: (y - m) / (m * y), None)],
+    ),
+    "ratio_less_one": (
+        numerics.ratio_less_one,
+        lambda dtype: means_and_targets(dtype)[::-1],
+        lambda x, y: x / y - 1,
+        [(lambda x, y: 1 / y, None), (lambda x, y: -x / y**2, None)],
+    ),
+    "tweedie": (
+        numerics.tweedie_deviance,
+        with_powers,
+        by_hand.tweedie,
+        [
+            (by_hand.tweedie_slope, None),
+            (target_slope, None),
+            (by_hand.tweedie_in_power, power_scale),
+        ],
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def truths(formula, data):
+    with mpmath.workdps(80):
+        return [formula(*row) for row in zip(*map(exact, data), strict=True)]
+
+
+@every_dtype
+@every_case
+def test_the_value_keeps_to_its_ulps(case, dtype):
+    function, draws, true, _ = case
+    data = draws(dtype)
+    assert ulps(jax.jit(function)(*data), truths(true, data)).max() <= stated(function)
+
+
+@every_dtype
+@every_case
+def test_each_derivative_keeps_to_its_ulps(case, dtype):
+    function, draws, _, derivatives = case
+    data = draws(dtype)
+    for position, (slope, against) in enumerate(derivatives):
+        got = jax.jit(jax.grad(lambda *a: jnp.sum(function(*a)), position))(*data)
+        measure = against and truths(against, data)
+        assert ulps(got, truths(slope, data), measure).max() <= stated(function), position
+
+
+OF_LINKS = [
+    (numerics.poisson_deviance_of_log, numerics.poisson_deviance, jnp.exp, ()),
+    (numerics.gamma_deviance_of_log, numerics.gamma_deviance, jnp.exp, ()),
+    (numerics.tweedie_deviance_of_log, numerics.tweedie_deviance, jnp.exp, (1.3,)),
+    (numerics.binomial_deviance_of_logits, numerics.binomial_deviance, numerics.sigmoid, (3.0,)),
+]
+through_every_link = pytest.mark.parametrize("case", OF_LINKS, ids=lambda case: case[0].__name__)
+
+
+@through_every_link
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+def test_through_its_link_a_deviance_and_all_its_derivatives_are_those_of_the_mean(case, mode):
+    of_link, of_mean, inverse, rest = case
+    arguments = (0.3, 1.7, *rest)
+
+    def composed(x, *others):
+        return of_mean(inverse(x), *others)
+
+    for position in range(len(arguments)):
+        found, true = (mode(f, position)(*arguments) for f in (of_link, composed))
+        np.testing.assert_allclose(found, true, rtol=1e-12)
+    second = [mode(jax.grad(f))(*arguments) for f in (of_link, composed)]
+    np.testing.assert_allclose(*second, rtol=1e-12)
+
+
+@through_every_link
+@pytest.mark.parametrize("x", [1000.0, -1000.0, 3e38, -3e38])
+@pytest.mark.parametrize("y", [0.0, 1e-30, 2.0])
+def test_the_largest_predictions_give_no_nan(case, x, y):
+    of_link, _, _, rest = case
+    value, slope = jax.value_and_grad(of_link)(
+        *map(np.float32, (x, max(y, 1e-30 * ("gamma" in of_link.__name__)), *rest))
+    )
+    assert not np.isnan(value)
+    assert not np.isnan(slope)
+
+
+def test_the_gamma_deviance_of_a_mean_that_is_no_float_is_finite():
+    assert numerics.gamma_deviance_of_log(np.float32(1000), np.float32(2)) == pytest.approx(999 - np.log(2))
+
+
+def test_learning_the_power_descends_through_one_and_two():
+    def total(power):
+        return numerics.tweedie_deviance(jnp.float64(3.0), jnp.float64(2.0), power)
+
+    for power in (1.0, 2.0):
+        around = [jax.grad(total)(power + step) for step in (-1e-8, 0.0, 1e-8)]
+        np.testing.assert_allclose(around, float(by_hand.tweedie_in_power(mpf(3), mpf(2), power)), rtol=1e-7)

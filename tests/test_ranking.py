@@ -1,0 +1,64 @@
+"""What the items of a list that are not there hold reaches nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import support
+
+import jaxloss as jl
+from jaxloss._loss import CARDS
+
+RNG = np.random.default_rng(1)
+SCORES, LABELS = RNG.normal(size=(3, 5)), RNG.integers(0, 2, (3, 5)).astype(float)
+KEPT = [0, 2, 3]
+WHERE = np.broadcast_to(np.isin(np.arange(5), KEPT), (3, 5))
+EACH = pytest.mark.parametrize(
+    "card", [c for c in CARDS.values() if c.task == "ranking"], ids=lambda c: c.name
+)
+
+
+@functools.cache
+def derivatives(loss):
+    """The mean with its derivatives of both orders, compiled once for each shape."""
+
+    def run(scores, labels, where):
+        def mean(scores, labels):
+            return jl.mean(loss)(scores, labels, where=where)
+
+        value, gradients = jax.value_and_grad(mean, (0, 1))(scores, labels)
+        return value, *gradients, jax.hessian(mean)(scores, labels)
+
+    return jax.jit(run)
+
+
+@EACH
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_item_removed_is_an_item_dropped_in_value_and_both_orders(card, value):
+    whole = derivatives(card.loss)(*(np.where(WHERE, array, value) for array in (SCORES, LABELS)), WHERE)
+    few = derivatives(card.loss)(SCORES[:, KEPT], LABELS[:, KEPT], WHERE[:, KEPT])
+    for of_all, of_few in zip(whole, few, strict=True):
+        of_all = np.asarray(of_all)
+        for axis in range(1, of_all.ndim, 2):
+            assert not np.any(np.take(of_all, [1, 4], axis))
+            of_all = np.take(of_all, KEPT, axis)
+        support.close(of_all, of_few, 1.0, 1e-12)
+
+
+@EACH
+def test_a_nan_in_an_item_that_counts_for_no_pair_is_not_hidden(card):
+    scores = np.array([0.0, np.nan, 1.0])
+    assert np.isnan(card.loss(scores, np.ones(3)))
+
+
+@EACH
+def test_a_mask_of_lists_is_refused_in_words(card):
+    with pytest.raises(ValueError, match="`where` "):
+        card.loss(SCORES, LABELS, where=np.ones(3, bool))
+
+
+def test_listmle_of_equal_labels_keeps_the_order_given():
+    found = jl.ranking.listmle(np.array([1.0, 2.0]), np.zeros(2))
+    np.testing.assert_allclose(found, jnp.log1p(jnp.exp(1.0)), rtol=1e-12)
