@@ -8,6 +8,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROCESSES = ("-n", "2", "--dist", "loadgroup")
 SOURCES = ("jaxloss", "tests", "benchmarks", "noxfile.py")
 
 
@@ -35,7 +36,7 @@ def tests(session: nox.Session) -> None:
     """The whole suite, beside its peers, with coverage, on two processes."""
     session.install("-e", ".[cli]", *group("test", "peers"))
     coverage = ("--cov", "--cov-report=term") if not session.posargs else ()
-    session.run("pytest", "-n", "2", *coverage, *session.posargs)
+    session.run("pytest", *PROCESSES, *coverage, *session.posargs)
 
 
 @nox.session
@@ -43,14 +44,14 @@ def typed(session: nox.Session) -> None:
     """The suite with every shape annotation enforced; they refuse a wrong shape before our words do."""
     session.install("-e", ".[cli]", *group("test", "typed"))
     enforced = ("--jaxtyping-packages=jaxloss,beartype.beartype", "-m", "not worded")
-    session.run("pytest", "-n", "2", *enforced, *session.posargs)
+    session.run("pytest", *PROCESSES, *enforced, *session.posargs)
 
 
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The suite on the oldest versions that pyproject.toml promises."""
     session.install("-e", ".[cli]", *group("test", "oldest"))
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", *PROCESSES, *session.posargs)
 
 
 @nox.session

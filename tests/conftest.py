@@ -1,12 +1,14 @@
 """Sixty-four bits, eight virtual devices, nothing promoted or broadcast in silence; Hypothesis profiles."""
 
 import os
+import re
 
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 )
 
 import jax
+import pytest
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
@@ -19,3 +21,11 @@ settings.register_profile("default", deadline=None, max_examples=25, suppress_he
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What one process has compiled of a loss, no other compiles again."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if of_a_loss := re.search(r"\b[a-z]+\.[a-z]\w+", item.name):
+                item.add_marker(pytest.mark.xdist_group(of_a_loss[0]))

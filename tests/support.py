@@ -70,9 +70,31 @@ def fullest(cases) -> list[Case]:
 # --- compiled once a loss ------------------------------------------------------------------------
 
 
-@functools.cache
+class Mutant:
+    """A loss or a reduction made wrong on purpose, of parts that are compiled already."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def __call__(self, *args, **kwargs):
+        return self.run(*args, **kwargs)
+
+
+def view(make):
+    """What is looked at of a loss, compiled once; of a mutant step by step, as it is looked at once."""
+
+    @functools.cache
+    def viewed(*subjects, **flags):
+        run = make(*subjects, **flags)
+        return run if any(isinstance(subject, Mutant) for subject in subjects) else jax.jit(run)
+
+    viewed.__name__ = make.__name__
+    return viewed
+
+
+@view
 def rows(loss):
-    return jax.jit(lambda data, options: loss(*data, **options))
+    return lambda data, options: loss(*data, **options)
 
 
 def _total(loss, data, options, cotangent=None):
@@ -80,7 +102,7 @@ def _total(loss, data, options, cotangent=None):
     return jnp.sum(losses if cotangent is None else losses * cotangent)
 
 
-@functools.cache
+@view
 def slope(loss, position: int = 0):
     """∂Σℓ/∂(first argument), or another."""
 
@@ -90,10 +112,10 @@ def slope(loss, position: int = 0):
 
         return jax.grad(total)(data[position])
 
-    return jax.jit(run)
+    return run
 
 
-@functools.cache
+@view
 def option_slopes(loss, names: tuple[str, ...]):
     """∂Σcℓ/∂option for each named one."""
 
@@ -103,10 +125,10 @@ def option_slopes(loss, names: tuple[str, ...]):
 
         return jax.grad(total)({name: options[name] for name in names})
 
-    return jax.jit(run)
+    return run
 
 
-@functools.cache
+@view
 def directional(loss):
     """The value along a direction, and every first and second derivative along it."""
 
@@ -130,10 +152,10 @@ def directional(loss):
             "reverse over reverse": jax.grad(lambda x: jnp.vdot(gradient(x), direction))(x),
         }
 
-    return jax.jit(run)
+    return run
 
 
-@functools.cache
+@view
 def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, second: bool):
     """A masked, weighted mean with its derivatives by all data, options and weights; the second order too."""
 
@@ -154,7 +176,7 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
 
         return {"forward": jax.jacfwd(of_first)(data[0]), "hessian": jax.hessian(of_first)(data[0])}
 
-    return jax.jit(run)
+    return run
 
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -339,12 +361,12 @@ def check_jit(loss, case, data, options) -> None:
     close(rows(loss)(data, options), eager, case.value_scale(data, options), 1e-13, square=case.quadratic)
 
 
-@functools.cache
+@view
 def vectorised(loss, batched: tuple[str, ...]):
     def run(data, shared, per_row):
         return jax.vmap(lambda data, per_row: loss(*data, **shared, **per_row))(data, per_row)
 
-    return jax.jit(run)
+    return run
 
 
 def of_one_row(case, loss):
@@ -413,15 +435,14 @@ def check_masked(
     removed = np.asarray(removed)
     kept = np.setdiff1d(np.arange(ROWS), removed)
     names = tuple(case.option_gradients)
-    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
-    thin = (-1,) + (1,) * (len(shape) - 1)
+    thin = one_a_row(case, data)
     where = np.isin(np.arange(ROWS), kept).reshape(thin)
     spoiled = np.where(where, weights.reshape(thin), value)
     run = reduced(reduction, loss, real_positions(data), names, second=second)
     few, few_options = taken(case, data, options, kept)
     # What rows do to each other may cancel: then all of a gradient is rounding.
     floor = np.max(case.slope_scale(few, few_options)) if case.couples else 0.0
-    few_options, all_kept = masked(case, few, few_options, np.ones((KEPT, *thin[1:]), bool))
+    few_options, all_kept = masked(case, few, few_options, np.ones(KEPT, bool).reshape(thin))
     options, where = masked(case, data, options, where)
     found = run(poisoned(data, removed, value), options, where, spoiled)
     dropped = run(few, few_options, all_kept, weights.reshape(thin)[kept])
@@ -441,7 +462,7 @@ def compare_dropped(name, actual, expected, kept, removed, floor=0.0) -> None:
 
 
 def check_nothing_kept(loss, case, data, options, value) -> None:
-    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
+    shape = np.ones(ROWS).reshape(one_a_row(case, data)).shape
     run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
     options, nothing = masked(case, data, options, np.zeros(shape, bool))
     empty = run(poisoned(data, np.arange(ROWS), value), options, nothing, np.full(shape, value))
@@ -450,37 +471,48 @@ def check_nothing_kept(loss, case, data, options, value) -> None:
             same(leaf, np.zeros_like(leaf), name)
 
 
-@functools.cache
-def mean_of(loss):
-    return jax.jit(lambda data, options, weights: jl.mean(loss)(*data, weights=weights, **options))
+def weighted_mean(loss, case, data, options, weights) -> dict:
+    """A mean over all the rows, and its derivatives, by the program that masks are tested with."""
+    thin = one_a_row(case, data)
+    run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
+    options, where = masked(case, data, options, np.ones(ROWS, bool).reshape(thin))
+    return run(data, options, where, weights.reshape(thin))
+
+
+def one_a_row(case: Case, data) -> tuple[int, ...]:
+    """The shape in which one number a row meets the losses."""
+    return (-1,) + (1,) * (np.ndim(data[0]) - case.item_ndim - 1)
 
 
 def check_weight_two_is_twice(loss, case, data, options) -> None:
     """A row of weight 2, and none of the next row, is that row given twice."""
-    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
-    weights = np.ones(shape)
-    weights[0], weights[1] = 2, 0
+    weights = np.r_[2.0, 0.0, np.ones(ROWS - 2)]
     twice = taken(case, data, options, np.r_[0, 0, np.arange(2, ROWS)])
     scale = np.abs(case.value_scale(data, options)).max()
-    close(mean_of(loss)(data, options, weights), mean_of(loss)(*twice, np.ones(shape)), scale, 1e-12)
+    weighed = weighted_mean(loss, case, data, options, weights)
+    repeated = weighted_mean(loss, case, *twice, np.ones(ROWS))
+    close(weighed["value"], repeated["value"], scale, 1e-12)
 
 
-@functools.cache
+@view
 def parts_of(loss):
     def run(data, options, weights):
         return jl.partial_mean(loss)(*data, weights=weights, **options)
 
-    return jax.jit(run)
+    return run
 
 
 def check_split(loss, case, data, options) -> None:
     """Microbatches of unequal weight merged as PartialMeans are the whole."""
-    shape = np.shape(data[0])[: np.ndim(data[0]) - case.item_ndim]
-    weights = (1.0 + np.arange(ROWS)).reshape((-1,) + (1,) * (len(shape) - 1)) * np.ones(shape)
+    weights = 1.0 + np.arange(ROWS)
+    thin = one_a_row(case, data)
     halves = np.split(np.arange(ROWS), 2)
-    first, second = (parts_of(loss)(*taken(case, data, options, half), weights[half]) for half in halves)
+    first, second = (
+        parts_of(loss)(*taken(case, data, options, half), weights[half].reshape(thin)) for half in halves
+    )
     scale = np.abs(case.value_scale(data, options)).max()
-    close((first + second).value(), mean_of(loss)(data, options, weights), scale, 1e-12)
+    whole = weighted_mean(loss, case, data, options, weights)
+    close((first + second).value(), whole["value"], scale, 1e-12)
 
 
 def check_mean_is_the_mean(loss, case, data, options) -> None:
@@ -488,25 +520,17 @@ def check_mean_is_the_mean(loss, case, data, options) -> None:
     counted, values = case.kept_by_options(data, options), case.values(data, options)
     expected = values[counted].mean() if counted.any() else 0.0
     scale = np.abs(case.value_scale(data, options)).max()
-    close(mean_of(loss)(data, options, np.ones(values.shape)), expected, scale, 1e-12)
-
-
-@functools.cache
-def value_and_slope_of_mean(loss):
-    return jax.jit(
-        lambda data, options: jax.value_and_grad(lambda x: jl.mean(loss)(x, *data[1:], **options))(data[0])
-    )
+    close(weighted_mean(loss, case, data, options, np.ones(ROWS))["value"], expected, scale, 1e-12)
 
 
 def check_sharded(loss, case, data, options) -> None:
     """Rows over eight devices, the same function."""
     by_rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
     spread = tuple(jax.device_put(array, by_rows) for array in data)
-    run = value_and_slope_of_mean(loss)
-    value, gradient = run(spread, options)
-    expected_value, expected_gradient = run(data, options)
-    close(value, expected_value, np.abs(case.value_scale(data, options)).max(), 1e-13)
-    close(gradient, expected_gradient, case.slope_scale(data, options), 1e-13)
+    weights = rng_weights(0)
+    found, expected = (weighted_mean(loss, case, given, options, weights) for given in (spread, data))
+    close(found["value"], expected["value"], np.abs(case.value_scale(data, options)).max(), 1e-13)
+    close(found["data"][0], expected["data"][0], case.slope_scale(data, options), 1e-13)
 
 
 ULP = float(np.finfo(np.float32).eps)

@@ -224,14 +224,10 @@ def test_a_nan_in_a_kept_row_is_not_hidden(case):
     (data, options), *_ = support.examples(case, 1, calm=True)
     broken = np.array(data[0])
     broken[2] = np.nan
-    shape = broken.shape[: broken.ndim - case.item_ndim]
     options.pop("ignore_index", None)
     options.pop("where", None)
-    run = support.reduced(jl.mean, support.loss_of(case), (0,), (), second=False)
-    options.pop("where", None)
-    where = np.arange(ROWS).reshape((-1,) + (1,) * (len(shape) - 1)) < 4
-    _, where = support.masked(case, (broken, *data[1:]), options, where)
-    found = run((broken, *data[1:]), options, where, np.ones(shape))
+    weights = np.where(np.arange(ROWS) < 4, 1.0, 0.0)
+    found = support.weighted_mean(support.loss_of(case), case, (broken, *data[1:]), options, weights)
     assert np.isnan(found["value"])
 
 
@@ -345,7 +341,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     assert np.all(np.isnan(support.rows(support.loss_of(case))(data, options)))
 
 
-VIOLATIONS = [(case, kind) for case in CASES for kind in case.violations]
+VIOLATIONS = [(case, kind) for case in support.fullest(CASES) for kind in case.violations]
 EACH_VIOLATION = pytest.mark.parametrize(("case", "kind"), VIOLATIONS, ids=lambda x: getattr(x, "name", x))
 BAD = 3
 
