@@ -1,5 +1,6 @@
 """A linear model from a table's features to its target, under one loss: what `train` minimises."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -153,6 +154,11 @@ def parse_options(card: Card, pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             msg = f"--option {pair}: {text!r} is not a number; write --option {name}=1.5"
             raise BadInput(msg) from None
+    signature = inspect.signature(card.loss)
+    for name in card.options:
+        if name not in options and signature.parameters[name].default is inspect.Parameter.empty:
+            msg = f"{card.name} needs `{name}`; give it with --option {name}=..., a number or a [list, of, them]"
+            raise BadInput(msg)
     return options
 
 
@@ -217,11 +223,13 @@ def _encoded(target: np.ndarray, classes: np.ndarray | None, card: Card) -> np.n
 
 
 def _link(card: Card) -> Link:
-    domain, *others = card.domain.values()
-    if len(others) > 1:
-        msg = (
-            f"{card.name} does not fit: no linear model predicts both {' and '.join(list(card.domain)[:-1])}"
-        )
+    domain = next(iter(card.domain.values()))
+    *predicted, target = card.domain
+    if target not in ("targets", "labels"):
+        msg = f"{card.name} does not fit: no column of a table holds `{target}`"
+        raise BadInput(msg)
+    if len(predicted) > 1:
+        msg = f"{card.name} does not fit: no linear model predicts both {' and '.join(predicted)}"
         raise BadInput(msg)
     if domain in _LINKS:
         return _LINKS[domain]

@@ -1,5 +1,6 @@
 """Sixty-four bits, eight virtual devices, nothing promoted or broadcast in silence; Hypothesis profiles."""
 
+import gc
 import os
 import re
 
@@ -9,6 +10,7 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
@@ -23,9 +25,23 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+_GROUP = pytest.StashKey[str]()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What one process has compiled of a loss, no other compiles again."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if of_a_loss := re.search(r"\b[a-z]+\.[a-z]\w+", item.name):
-                item.add_marker(pytest.mark.xdist_group(of_a_loss[0]))
+    """What one process has compiled of a loss, no other compiles again; and then the next loss."""
+    for item in items:
+        of_a_loss = re.search(r"\b[a-z]+\.[a-z]\w+", item.name)
+        item.stash[_GROUP] = of_a_loss[0] if of_a_loss else ""
+        if of_a_loss and config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(of_a_loss[0]))
+    items.sort(key=lambda item: item.stash[_GROUP])
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The programs of a loss that is done are forgotten: hundreds of losses fill a memory."""
+    if nextitem is not None and item.stash[_GROUP] != nextitem.stash[_GROUP]:
+        import support
+        for view in support.VIEWS:
+            view.cache_clear()
+        gc.collect()

@@ -80,6 +80,9 @@ class Mutant:
         return self.run(*args, **kwargs)
 
 
+VIEWS = []
+
+
 def view(make):
     """What is looked at of a loss, compiled once; of a mutant step by step, as it is looked at once."""
 
@@ -88,6 +91,7 @@ def view(make):
         run = make(*subjects, **flags)
         return run if any(isinstance(subject, Mutant) for subject in subjects) else jax.jit(run)
 
+    VIEWS.append(viewed)
     viewed.__name__ = make.__name__
     return viewed
 

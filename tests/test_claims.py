@@ -191,7 +191,9 @@ def test_every_bound_claimed_has_its_extremal_point(name):
 @given(st.data())
 def test_no_loss_is_negative(case, data):
     drawn, _ = data.draw(case.draws)
-    assert np.all(values(case.loss, drawn) >= -1e-14 * scale(case, drawn))
+    # Distributions sum to 1 but for a rounding.
+    rounding = 4 * support.DOUBLE_ULP if first_argument(case) in DISTRIBUTIONS else 0.0
+    assert np.all(values(case.loss, drawn) >= -1e-14 * scale(case, drawn) - rounding)
 
 
 @not_claiming("non_negative")
@@ -231,7 +233,8 @@ def saying(name: str, shares: np.ndarray) -> np.ndarray:
 def test_a_prediction_that_says_what_the_target_says_costs_nothing(case, data):
     (_, targets), _ = data.draw(case.draws)
     found = (agreeing(case, targets), targets)
-    assert np.all(np.abs(values(case.loss, found)) <= 1e-14 * scale(case, found))
+    costs = np.abs(values(case.loss, found))
+    assert np.all((costs == 0) | (costs <= 1e-14 * scale(case, found)))
 
 
 @not_claiming("zero_at_target")
