@@ -1,0 +1,29 @@
+"""Losses of distances and angles between embeddings, by line of thought.
+
+`rows`: each row for itself, told who belongs with it. `batches`: every two rows of a batch are a pair,
+which counts by how much it is wrong.
+"""
+
+from jaxloss.losses.metric.batches import circle, multi_similarity, n_pairs
+from jaxloss.losses.metric.rows import (
+    arcface,
+    contrastive_pair,
+    cosface,
+    cosine_embedding,
+    hinge_embedding,
+    margin_ranking,
+    triplet_margin,
+)
+
+__all__ = [
+    "arcface",
+    "circle",
+    "contrastive_pair",
+    "cosface",
+    "cosine_embedding",
+    "hinge_embedding",
+    "margin_ranking",
+    "multi_similarity",
+    "n_pairs",
+    "triplet_margin",
+]
