@@ -42,6 +42,19 @@ def test_semi_hard_weighted_by_partners_is_addons_mean_over_pairs(margin):
     np.testing.assert_allclose(found, total / PARTNERS.sum(), rtol=1e-13)
 
 
+def test_a_stranger_as_far_as_the_partner_is_not_semi_hard():
+    """Distances 4 from the partner, 4 and 16 from strangers; whole numbers, for the tie to be one."""
+    line, labels = np.array([[0.0], [2], [2], [4]]), np.array([0, 0, 1, 2])
+    np.testing.assert_array_equal(jl.metric.semi_hard_triplet(line, labels, margin=13.0)[:1], [4 - 16 + 13])
+
+
+def test_batch_hard_at_the_hinge_costs_nothing_and_moves_nothing():
+    line, labels = np.array([[0.0], [1], [3], [4]]), np.array([0, 0, 1, 1])
+    value, slope = jax.value_and_grad(lambda x: jnp.sum(jl.metric.batch_hard_triplet(x, labels)))(line)
+    assert value == 0
+    np.testing.assert_array_equal(slope, np.zeros_like(line))
+
+
 @EACH
 @pytest.mark.parametrize("labels", [np.zeros(9, int), np.arange(9)], ids=["no strangers", "no partners"])
 def test_nothing_to_compare_with_costs_nothing_and_moves_nothing(name, labels):
