@@ -732,23 +732,46 @@ def grouped(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Arr
     A row and itself are neither, nor are two rows of which one is not there.
     """
     (first, a), (second, b) = arrays.items()
-    (embeddings,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    (embeddings,) = _real(who, **{first: a})
     _with_items(who, first, embeddings, "features")
     kept = _batch(who, first, embeddings, where)
+    labels = _group_ids(who, first, embeddings, second, b)
+    embeddings = jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0)
+    same, both = _of_one_id(labels, kept)
+    rows = jnp.arange(kept.shape[-1])
+    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
+    return embeddings, same & others, both & ~same
+
+
+def matched(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array, Array]:
+    """Two arrays of vectors as `batched` has them, and one id for each row of both.
+
+    Third come which first and which second are of one id, and fourth which two there are; a row's own
+    second is one of both.
+    """
+    (first, a), (second, b), (third, c) = arrays.items()
+    x, y, kept = batched(who, where, **{first: a, second: b})
+    return x, y, *_of_one_id(_group_ids(who, first, x, third, c), kept)
+
+
+def _group_ids(who: str, first: str, embeddings: Array, second: str, labels: ArrayLike) -> Array:
+    """Integers, one for each of the embeddings."""
+    labels, rows = jnp.asarray(labels), embeddings.shape[:-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         _refuse(who, second, "integer ids", str(labels.dtype), "number the groups")
-    if labels.shape != kept.shape:
+    if labels.shape != rows:
         msg = (
-            f"{who}: `{second}` {labels.shape} must have the rows' shape {kept.shape} of `{first}` "
+            f"{who}: `{second}` {labels.shape} must have the rows' shape {rows} of `{first}` "
             f"{embeddings.shape}; give one id a row."
         )
         raise ValueError(msg)
-    embeddings = jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0)
-    same = labels[..., :, None] == labels[..., None, :]
+    return labels
+
+
+def _of_one_id(labels: Array, kept: Array) -> tuple[Array, Array]:
+    """Which two rows that there are have one id, and which two there are at all."""
     both = kept[..., :, None] & kept[..., None, :]
-    rows = jnp.arange(kept.shape[-1])
-    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
-    return embeddings, both & same & others, both & ~same
+    return both & (labels[..., :, None] == labels[..., None, :]), both
 
 
 def _batch(who: str, name: str, array: Array, where: ArrayLike | None) -> Array:

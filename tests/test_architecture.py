@@ -29,6 +29,7 @@ MAY_IMPORT = {
     # A family in several files, each of which is a family to the others.
     "losses.categorical": {"losses"},
     "losses.likelihood": {"losses"},
+    "losses.metric": {"losses"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
     "training": {"training"},

@@ -73,11 +73,13 @@ MEANINGLESS = {
 
 
 _BY_CLASSES = "it grows with the logarithm of the number of classes"
+_BY_ROWS = "as many anchors may pull a row as a batch has"
 _BY_PIXELS = "its steepest point depends on how many pixels and classes there are"
 # The same for single losses, unlike the rest of their kind.
 MEANINGLESS_FOR = {
     "metric.arcface": {"bounded": _BY_CLASSES},
     "metric.cosface": {"bounded": _BY_CLASSES},
+    "metric.batch_hard_triplet": {"lipschitz": _BY_ROWS},
     **{
         f"segmentation.{name}": {"lipschitz": _BY_PIXELS, "smooth": _BY_PIXELS}
         for name in ("dice", "generalized_dice", "tversky", "focal_tversky", "jaccard")

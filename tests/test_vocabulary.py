@@ -30,6 +30,7 @@ DATA = {
     ("samples", "targets"),
     ("scores", "labels"),
     ("student_logits", "teacher_logits"),
+    ("anchors", "positives", "labels"),
     ("anchors", "positives", "negatives"),
     ("concentration1", "concentration0", "targets"),
     ("first", "second", "labels"),

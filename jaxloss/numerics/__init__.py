@@ -30,6 +30,7 @@ from jaxloss.numerics.deviances import (
     poisson_deviance,
     poisson_deviance_of_log,
 )
+from jaxloss.numerics.distances import pick_rows, squared_distances
 from jaxloss.numerics.divergences import (
     expm1_excess,
     mixture_entropy,
@@ -83,7 +84,7 @@ from jaxloss.numerics.special import (
     zero_inflated_nll,
 )
 from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
-from jaxloss.numerics.vectors import products, safe_norm, unit
+from jaxloss.numerics.vectors import magnitude, products, safe_norm, unit
 
 __all__ = [
     "HALF_LOG_TWO_PI",
@@ -127,12 +128,14 @@ __all__ = [
     "log_partition",
     "logsumexp",
     "lovasz_jaccard",
+    "magnitude",
     "mixture_entropy",
     "multiply",
     "negative_binomial_nll",
     "norm_of_degree",
     "one_hot",
     "pick",
+    "pick_rows",
     "poisson_deviance",
     "poisson_deviance_of_log",
     "poisson_nll",
@@ -160,6 +163,7 @@ __all__ = [
     "softplus_less_sigmoid",
     "spoil",
     "square_over",
+    "squared_distances",
     "surplus_entropy",
     "surprise",
     "surprises",

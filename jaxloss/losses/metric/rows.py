@@ -1,4 +1,4 @@
-"""Losses of distances and angles between embeddings: who belongs together, and who does not."""
+"""Losses of the distances and angles of each row, told who belongs together, and who does not."""
 
 import jax.numpy as jnp
 from jax import Array
