@@ -10,7 +10,6 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
-
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_enable_x64", True)
@@ -42,6 +41,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The programs of a loss that is done are forgotten: hundreds of losses fill a memory."""
     if nextitem is not None and item.stash[_GROUP] != nextitem.stash[_GROUP]:
         import support
+
         for view in support.VIEWS:
             view.cache_clear()
         gc.collect()

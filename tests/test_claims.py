@@ -75,6 +75,7 @@ MEANINGLESS = {
 _BY_CLASSES = "it grows with the logarithm of the number of classes"
 _BY_ROWS = "as many anchors may pull a row as a batch has"
 _BY_PIXELS = "its steepest point depends on how many pixels and classes there are"
+_BY_EPSILON = "its steepest point depends on epsilon, and on how many features there are"
 # The same for single losses, unlike the rest of their kind.
 MEANINGLESS_FOR = {
     "metric.arcface": {"bounded": _BY_CLASSES},
@@ -84,6 +85,7 @@ MEANINGLESS_FOR = {
         f"segmentation.{name}": {"lipschitz": _BY_PIXELS, "smooth": _BY_PIXELS}
         for name in ("dice", "generalized_dice", "tversky", "focal_tversky", "jaccard")
     },
+    "contrastive.barlow_twins": {"lipschitz": _BY_EPSILON, "smooth": _BY_EPSILON},
     "quantile.interval_score": {"symmetric": _SYMMETRIC, "elicits": _BEST, "zero_at_target": _TARGET},
     "divergence.gaussian_kl": {
         "symmetric": _SYMMETRIC,
@@ -223,11 +225,21 @@ def _log(x):
         return np.log(x)
 
 
+def _tempered(shares):
+    with np.errstate(divide="ignore"):
+        return (1 - shares**-0.2) / 0.2
+
+
+SAYING = {
+    "categorical.perceptron": np.sign,
+    "categorical.entmax15": lambda t: 2 * np.sqrt(t),
+    "categorical.bi_tempered_logistic": _tempered,
+}
+
+
 def saying(name: str, shares: np.ndarray) -> np.ndarray:
     """The logits that a loss without a softmax takes for these shares of the classes."""
-    return {"categorical.perceptron": np.sign, "categorical.entmax15": lambda t: 2 * np.sqrt(t)}.get(
-        name, lambda t: t
-    )(shares)
+    return SAYING.get(name, lambda t: t)(shares)
 
 
 @claiming("zero_at_target")

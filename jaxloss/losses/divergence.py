@@ -301,6 +301,92 @@ def hellinger(
 
 @loss(
     "divergence",
+    domain={"log_predictions": LOG_DISTRIBUTION, "targets": DISTRIBUTION},
+    options={"alpha": POSITIVE},
+    claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, lipschitz=1.0, smooth=0.25),
+    source="Rényi (1961), On Measures of Entropy and Information, eq. 3.3; "
+    "van Erven & Harremoës (2014), Rényi Divergence and Kullback-Leibler Divergence, def. 2.",
+)
+def renyi(
+    log_predictions: Float[ArrayLike, "*rows classes"],
+    targets: Float[ArrayLike, "*rows classes"],
+    *,
+    alpha: float | Array = 0.5,
+) -> Float[Array, "*rows"]:
+    """Rényi's divergence of order α of the targets from the predictions.
+
+        ℓ = log(Σ t^α p^(1−α)) / (α − 1),    ∂ℓ/∂log p = −w,    w = t^α p^(1−α) / Σ t^α p^(1−α)
+
+    At α = 1 it is `kl`, with no gap on the way there; it grows with α. At α = ½ it is symmetric,
+    and −2 log of Bhattacharyya's affinity. An outcome that p rules out costs ∞ from α = 1 on, and
+    before it only where p rules out all that t expects.
+
+    Args:
+        log_predictions: log p, floating point, `[*rows, classes]`: exponentials summing to 1.
+        targets: t, of the same shape: non-negative, each row summing to 1.
+        alpha: α > 0, the order.
+
+    Returns:
+        The loss of each row, in nats; NaN in a row where either is no distribution.
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes, or no last axis; a concrete alpha that is not positive.
+
+    """
+    log_predictions, targets, alpha = _of_degree("divergence.renyi", log_predictions, targets, alpha)
+    return numerics.renyi_divergence(log_predictions, targets, alpha - 1)
+
+
+@loss(
+    "divergence",
+    domain={"log_predictions": LOG_DISTRIBUTION, "targets": DISTRIBUTION},
+    options={"alpha": REAL},
+    claims=Claims(
+        non_negative=True, zero_at_target=True, symmetric=True, lipschitz=2.0, smooth=2.0, bounded=4.0
+    ),
+    source="Amari (1985), Differential-Geometrical Methods in Statistics, eq. 3.32; "
+    "Minka (2005), Divergence Measures and Message Passing, eq. 1, whose α this is.",
+)
+def alpha(
+    log_predictions: Float[ArrayLike, "*rows classes"],
+    targets: Float[ArrayLike, "*rows classes"],
+    *,
+    alpha: float | Array = 0.5,
+) -> Float[Array, "*rows"]:
+    """The alpha-divergence of the targets from the predictions: between and beyond the two `kl`.
+
+        ℓ = Σ (α t + (1 − α) p − t^α p^(1−α)) / (α (1 − α)),    ∂ℓ/∂log p = −p ((t/p)^α − 1) / α,
+        ∂ℓ/∂t = (1 − (p/t)^(1−α)) / (1 − α)
+
+    At α = 1 it is `kl`, at α = 0 `reverse_kl`, at α = ½ four times `hellinger`, at α = 2 and −1 half
+    of Pearson's and Neyman's χ²; no order is a gap. The smaller α is, the more it seeks a mode.
+
+    Args:
+        log_predictions: log p, floating point, `[*rows, classes]`: exponentials summing to 1.
+        targets: t, of the same shape: non-negative, each row summing to 1.
+        alpha: α, the order: any real number.
+
+    Returns:
+        The loss of each row; NaN in a row where either is no distribution.
+
+    Raises:
+        TypeError: predictions that are not floating point.
+        ValueError: two shapes, or no last axis; a concrete alpha that is not finite.
+
+    """
+    log_predictions, targets, alpha = _of_degree("divergence.alpha", log_predictions, targets, alpha)
+    return jnp.sum(numerics.power_divergence(log_predictions, targets, alpha), axis=-1)
+
+
+def _of_degree(who: str, logs: ArrayLike, targets: ArrayLike, alpha: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two distributions, and the order beside each class."""
+    logs, targets = distributions(who, logarithms=True, log_predictions=logs, targets=targets)
+    return logs, targets, jnp.broadcast_to(jnp.asarray(alpha, logs.dtype)[..., None], logs.shape)
+
+
+@loss(
+    "divergence",
     domain={"mean": REAL, "log_variance": REAL},
     options={"prior_mean": REAL, "prior_log_variance": REAL},
     claims=Claims(non_negative=True, convex=True, smooth=1.0),

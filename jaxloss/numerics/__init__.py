@@ -21,6 +21,7 @@ from jaxloss.numerics.classes import (
     surprises,
 )
 from jaxloss.numerics.costs import poly_surprise, saturated
+from jaxloss.numerics.degrees import power_divergence, renyi_divergence
 from jaxloss.numerics.derivatives import apart, cut, spoil
 from jaxloss.numerics.deviances import (
     binomial_deviance,
@@ -64,7 +65,7 @@ from jaxloss.numerics.pairs import (
     xlogy,
 )
 from jaxloss.numerics.projections import projection, projection_loss
-from jaxloss.numerics.ranks import half_mean_gap
+from jaxloss.numerics.ranks import half_mean_gap, squared_leads
 from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
 from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
 from jaxloss.numerics.sequences import alignment_surprise, log_add
@@ -83,6 +84,7 @@ from jaxloss.numerics.special import (
     square_over,
     zero_inflated_nll,
 )
+from jaxloss.numerics.tempered import tempered_divergence, tempered_surprises
 from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
 from jaxloss.numerics.vectors import magnitude, products, safe_norm, unit
 
@@ -141,6 +143,7 @@ __all__ = [
     "poisson_nll",
     "poly_surprise",
     "power",
+    "power_divergence",
     "probabilities",
     "products",
     "projection",
@@ -148,6 +151,7 @@ __all__ = [
     "ratio_less_one",
     "relative_distance",
     "relu",
+    "renyi_divergence",
     "root_distance",
     "safe_norm",
     "saturated",
@@ -164,9 +168,12 @@ __all__ = [
     "spoil",
     "square_over",
     "squared_distances",
+    "squared_leads",
     "surplus_entropy",
     "surprise",
     "surprises",
+    "tempered_divergence",
+    "tempered_surprises",
     "tilted_square",
     "tweedie_deviance",
     "tweedie_deviance_of_log",

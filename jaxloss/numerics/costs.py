@@ -31,7 +31,7 @@ _SERIES = (
 )
 
 
-def _bend(x: Array) -> Array:
+def bend(x: Array) -> Array:
     """(e^−x − 1 + x) / x² for |x| ≤ 1, to 2 ULPs: by its series, for the sum has no digit left near 0."""
     value = jnp.zeros_like(x)
     for coefficient in reversed(_SERIES):
@@ -48,7 +48,7 @@ def poly_surprise(surprise: Array, epsilon: Array) -> Array:
     near = jnp.minimum(surprise, 1)
     lost, won = jnp.minimum(epsilon, 0), jnp.maximum(epsilon, 0)
     # Up to s = 1 what a negative ε takes is s less a series; beyond it, a share of what is added there.
-    below = (1 + lost) * near - lost * (near * near * _bend(near))
+    below = (1 + lost) * near - lost * (near * near * bend(near))
     beyond = (surprise - near) - lost * (jnp.exp(-near) * jnp.expm1(near - surprise))
     return below + beyond - won * jnp.expm1(-surprise)
 
@@ -89,7 +89,7 @@ def _saturated_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> t
         near, small = jnp.minimum(reach, 1), jnp.where(reach > 1, 0, x)
         large = jnp.where(reach > 1, rate, 1)
         far = -(jnp.expm1(-reach) + reach * jnp.exp(-reach)) / (large * large)
-        return -jnp.where(reach > 1, far, small * small * jnp.exp(-near) * _bend(-near))
+        return -jnp.where(reach > 1, far, small * small * jnp.exp(-near) * bend(-near))
 
     return saturated(x, rate), term(lambda: jnp.exp(-_reach(x, rate)), dx) + term(in_rate, drate)
 

@@ -41,12 +41,12 @@ def _log1p_excess(x: Array) -> Array:
     return x * w - 2 * w * w * w * _series(w * w, [1 / (2 * k + 3) for k in range(13)])
 
 
-def _entropy_excess(x: Array, difference: Array) -> Array:
+def entropy_excess(x: Array, y: Array, difference: Array) -> Array:
     """y − x − x log(y/x) for y = x + difference ≥ 0, to 16 ULPs also where y ≈ x."""
     ratio = divide(difference, x)
     near = (ratio > -0.4) & (ratio < 0.5)
     bent = x * _log1p_excess(jnp.where(near, ratio, 0))
-    return jnp.where(near, bent, difference - multiply(x, jnp.log1p(ratio)))
+    return jnp.where(near, bent, difference - multiply(x, jnp.log(divide(y, x))))
 
 
 @jax.custom_jvp
@@ -86,8 +86,8 @@ def mixture_entropy(logs: Array, y: Array, share: Array) -> Array:
     16 ULPs, and to what a rounding of e^x makes of it.
     """
     x = jnp.exp(logs)
-    towards = (1 - share) * (x - y)
-    return share * _entropy_excess(y, towards) + (1 - share) * _entropy_excess(x, share * (y - x))
+    mixed, towards, back = share * y + (1 - share) * x, (1 - share) * (x - y), share * (y - x)
+    return share * entropy_excess(y, mixed, towards) + (1 - share) * entropy_excess(x, mixed, back)
 
 
 def _mixture_entropy_jvp(
@@ -95,14 +95,13 @@ def _mixture_entropy_jvp(
 ) -> tuple[Array, Any]:
     (logs, y, share), (dlogs, dy, dshare) = primals, tangents
     x = jnp.exp(logs)
-    of_x = -jnp.log1p(divide(share * (y - x), x))
-    of_y = -jnp.log1p(divide((1 - share) * (x - y), y))
+    mixed, towards, back = share * y + (1 - share) * x, (1 - share) * (x - y), share * (y - x)
+    of_x = -jnp.log1p(divide(back, x))
+    of_y = -jnp.log1p(divide(towards, y))
     from_logs = term(lambda: (1 - share) * multiply(x, of_x), dlogs)
     from_y = term(lambda: share * of_y, dy)
     # Less y − x, as a difference of two numbers that have no term in common with it.
-    from_share = term(
-        lambda: _entropy_excess(y, (1 - share) * (x - y)) - _entropy_excess(x, share * (y - x)), dshare
-    )
+    from_share = term(lambda: entropy_excess(y, mixed, towards) - entropy_excess(x, mixed, back), dshare)
     return mixture_entropy(logs, y, share), from_logs + from_y + from_share
 
 

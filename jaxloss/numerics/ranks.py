@@ -1,8 +1,12 @@
 """What the order of the last axis says: differences of all pairs without forming them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from jaxloss.numerics.derivatives import term
 
 
 @jax.custom_jvp
@@ -42,3 +46,57 @@ def _below_less_above(x: Array) -> Array:
     below, last = lax.cummax(starts, axis=axis), lax.cummin(ends, axis=axis, reverse=True)
     found = below - (count - 1 - last)
     return jnp.take_along_axis(found, jnp.argsort(order, axis=-1), axis=-1)
+
+
+@jax.custom_jvp
+def squared_leads(x: Array, shift: Array, upper: Array, lower: Array) -> Array:
+    """Σ max(0, y_j − y_i)² over upper j and lower i of the last axis, y = x + shift, in O(M log M).
+
+    Derivative by y: 2 Σ max(0, y_j − y_i) for an upper, −2 Σ for a lower. Going down the order, the
+    sums of the leads and of their squares grow by positive terms alone: no digit is lost to an offset.
+    """
+    order, _, squares = _leads_down(x, shift, upper)
+    counted = jnp.where(jnp.take_along_axis(lower, order, axis=-1), squares, 0)
+    return jnp.sum(counted + 0 * jnp.sign(x), axis=-1)
+
+
+def _squared_leads_jvp(
+    primals: tuple[Array, Array, Array, Array], tangents: tuple[Any, Any, Any, Any]
+) -> tuple[Array, Any]:
+    (x, shift, upper, lower), (dx, dshift, *_) = primals, tangents
+
+    def slopes() -> Array:
+        # To an upper all lowers are above it once the order is turned over.
+        ways = ((1, upper, lower), (-1, lower, upper))
+        sums = []
+        for sign, leading, led in ways:
+            order, leads, _ = _leads_down(sign * x, sign * shift, leading)
+            there = jnp.take_along_axis(leads, jnp.argsort(order, axis=-1), axis=-1)
+            sums.append(jnp.where(led, 2 * there, 0))
+        return sums[1] - sums[0] + 0 * jnp.sign(jnp.sum(x, axis=-1, keepdims=True))
+
+    moved = term(slopes, dx) + term(slopes, dshift)
+    return squared_leads(*primals), jnp.sum(jnp.zeros_like(x) + moved, axis=-1)
+
+
+squared_leads.defjvp(_squared_leads_jvp, symbolic_zeros=True)
+
+
+def _leads_down(x: Array, shift: Array, leading: Array) -> tuple[Array, Array, Array]:
+    """The order down, and in it Σ (y_j − y_i) and Σ (y_j − y_i)² over the leading j so far."""
+    order = jnp.argsort(-(x + shift), axis=-1, stable=True)
+    x, shift, leading = (jnp.take_along_axis(a, order, axis=-1) for a in (x, shift, leading))
+    steps = (x[..., :-1] - x[..., 1:]) + (shift[..., :-1] - shift[..., 1:])
+    steps = jnp.concatenate([jnp.zeros_like(x[..., :1]), steps], axis=-1)
+    nothing = jnp.zeros_like(x)
+    stretches = steps, leading.astype(x.dtype), nothing, nothing
+    _, _, leads, squares = lax.associative_scan(_joined, stretches, axis=x.ndim - 1)
+    return order, leads, squares
+
+
+def _joined(first: tuple[Array, ...], second: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Two stretches of the way down: their length, how many lead, their leads at its end, and squares."""
+    (length, count, leads, squares), (further, others, more, squared) = first, second
+    gained = count * further
+    grown = squares + further * (2 * leads + gained)
+    return length + further, count + others, leads + gained + more, grown + squared

@@ -150,6 +150,106 @@ def _hellinger_size(s, t):
     return (a - b) ** 2 / 2 + abs(a - b) * (a + b)
 
 
+def _expected(s, t):
+    """The classes a target expects: where, log p and t as a share."""
+    total = mp.fsum(t)
+    return [(i, a, b / total, mp.log(b)) for i, (a, b) in enumerate(zip(s, t, strict=True)) if b]
+
+
+def _renyi(s, t, alpha=0.5):
+    if alpha == 1:
+        return mp.fsum(share * (log_t - a) for _, a, share, log_t in _expected(s, t))
+    affinity = mp.fsum(share * mp.exp((alpha - 1) * (log_t - a)) for _, a, share, log_t in _expected(s, t))
+    return mp.log(affinity) / (alpha - 1) if affinity else mp.inf
+
+
+def _renyi_weights(s, t, alpha=0.5):
+    parts = [mp.mpf(0)] * len(t)
+    for i, a, share, log_t in _expected(s, t):
+        parts[i] = share * mp.exp((alpha - 1) * (log_t - a))
+    return [part / mp.fsum(parts) for part in parts]
+
+
+def _renyi_slope(s, t, alpha=0.5):
+    return [-weight for weight in _renyi_weights(s, t, alpha)]
+
+
+def _renyi_in_targets(s, t, alpha=0.5):
+    loss = _renyi(s, t, alpha)
+
+    def slope(a, b):
+        if not b and a > -mp.inf:  # its weight is of a higher order for alpha > 1, of a lower one below
+            return -1 / (alpha - 1) if alpha > 1 else -mp.inf
+        distance = (mp.log(b) - a if b else 0) - loss
+        if alpha == 1:
+            return distance + 1
+        return (alpha * mp.exp((alpha - 1) * distance) - 1) / (alpha - 1)
+
+    return [slope(a, b) for a, b in zip(s, t, strict=True)]
+
+
+def _renyi_in_alpha(s, t, alpha):
+    weights, gaps = _renyi_weights(s, t, alpha), {i: log_t - a for i, a, _, log_t in _expected(s, t)}
+    mean = mp.fsum(weights[i] * gap for i, gap in gaps.items())
+    if alpha == 1:
+        return mp.fsum(weights[i] * (gap - mean) ** 2 for i, gap in gaps.items()) / 2
+    return (mean - _renyi(s, t, alpha)) / (alpha - 1)
+
+
+def _renyi_size(s, t, alpha=0.5):
+    # What the weights' mean of |log t| and |log p| is, to which roundings of both are relative.
+    weights = _renyi_weights(s, t, alpha)
+    return mp.fsum(weights[i] * (1 + abs(a) + abs(log_t)) for i, a, _, log_t in _expected(s, t))
+
+
+def _renyi_slope_size(s, t, alpha=0.5):
+    weights, size = _renyi_weights(s, t, alpha), _renyi_size(s, t, alpha)
+    sizes = [mp.mpf(0)] * len(t)
+    for i, a, _, log_t in _expected(s, t):
+        sizes[i] = weights[i] * (1 + (1 + abs(alpha - 1)) * (size + abs(a) + abs(log_t)))
+    return sizes
+
+
+def _mixed_power(p, t, alpha):
+    """t^α p^(1−α), also where one of them is 0."""
+    if p and t:
+        return mp.exp(alpha * mp.log(t) + (1 - alpha) * mp.log(p))
+    return mp.inf if (p and alpha < 0) or (t and alpha > 1) else 0
+
+
+def _power(s, t, alpha=0.5):
+    p = mp.exp(s)
+    if alpha == 1:
+        return _times_log_ratio(t, log(t), s) - t + p
+    if alpha == 0:
+        return _times_log_ratio(p, s, log(t)) - p + t
+    return (alpha * t + (1 - alpha) * p - _mixed_power(p, t, alpha)) / (alpha * (1 - alpha))
+
+
+def _power_slope(s, t, alpha=0.5):
+    p = mp.exp(s)
+    return _times_log_ratio(p, s, log(t)) if alpha == 0 else (p - _mixed_power(p, t, alpha)) / alpha
+
+
+def _power_in_alpha(s, t, alpha):
+    # A difference with a step far below its digits: the formula has a gap at 0 and at 1.
+    step = mp.mpf(10) ** -20
+    return (_power(s, t, alpha + step) - _power(s, t, alpha - step)) / (2 * step)
+
+
+def _power_size(s, t, alpha=0.5):
+    # e^s is rounded once: what that can change is the derivative in s.
+    rounding = (1 + abs(s)) * abs(_power_slope(s, t, alpha)) if s > -mp.inf else 0
+    return abs(_power(s, t, alpha)) + rounding
+
+
+def _power_slope_size(s, t, alpha=0.5):
+    if s == -mp.inf:
+        return abs(_power_slope(s, t, alpha))
+    p, slope = mp.exp(s), abs(_power_slope(s, t, alpha))
+    return slope + (1 + abs(alpha)) * (1 + abs(s)) * (p + abs(alpha) * slope)
+
+
 def _gaussian(m, v, prior_mean=(0,) * CLASSES, prior_log_variance=(0,) * CLASSES):
     return mp.fsum(
         (mp.exp(b - w) - 1 - (b - w) + (a - e) ** 2 * mp.exp(-w)) / 2
@@ -273,6 +373,19 @@ def apart(draw, options=None, calm=False):
 
 
 @st.composite
+def orders(draw, *awkward, low=0.0, high=0.0, calm=False):
+    """Two distributions that expect the same classes or rather more, or all but the same; and an order."""
+    chosen = {"alpha": draw(number(*awkward, low=low, high=high))} if awkward else {}
+    floor = 0.01 if calm or low < 0 else 0.0
+    targets = draw(distributions(awkward=not calm)) + floor
+    targets /= targets.sum(axis=-1, keepdims=True)
+    (logs, targets), _ = draw(log_probable(st.just(targets), calm=calm or low < 0))
+    same = draw(one_each(st.sampled_from([False, False, not (calm or chosen)]), dtype=np.bool_))[:, None]
+    with np.errstate(divide="ignore"):
+        return (np.where(same, np.log(targets), logs), targets), chosen
+
+
+@st.composite
 def measures(draw, calm=False):
     """Logarithms of any positive numbers, and numbers that need not sum to 1."""
     if calm:
@@ -373,6 +486,7 @@ def of_pairs(name, value, slope, size, slope_size, options=None, **fields):
     )
 
 
+POWER = (_power, _power_slope, _power_size, _power_slope_size)
 JENSEN = (_jensen, _jensen_slope, _jensen_size, _jensen_slope_size)
 PRIOR = each(prior_mean=_prior(0.0, 10.0), prior_log_variance=_prior(0.0, 20.0, -20.0))
 HEATED = each(temperature=number(1.0, 2.0, low=0.5, high=8.0), alpha=number(0.0, 0.5, 1.0, low=0.0, high=1.0))
@@ -461,6 +575,53 @@ CASES += (
         lambda s, t: sum(_roots(s, t)) * mp.exp(s / 2) / 2,
         quadratic=True,
     ),
+    of_pairs("divergence.alpha", *POWER, quadratic=True),
+    of_pairs(
+        "divergence.alpha/with alpha",
+        *POWER,
+        each(alpha=number(0.5, 0.999, 0.001, low=0.1, high=0.9)),
+        quadratic=True,
+        option_gradients={"alpha": summed(_power_in_alpha)},
+    ),
+    Case(
+        "divergence.alpha/beyond",
+        value=summed(_power),
+        gradient=each_class(_power_slope),
+        scale=summed(_power_size),
+        gradient_scale=each_class(_power_slope_size),
+        quadratic=True,
+        draws=orders(-1.0, 0.0, 1.0, 2.0, low=-2.0, high=3.0),
+        calm=orders(-1.0, 0.0, 1.0, 2.0, low=-2.0, high=3.0, calm=True),
+        option_gradients={"alpha": summed(_power_in_alpha)},
+        item_ndim=1,
+        with_options=True,
+        hard={
+            "reverse": lambda data, options: options["alpha"] == 0,
+            "forward": lambda data, options: options["alpha"] == 1,
+        },
+    ),
+    *(
+        Case(
+            f"divergence.renyi{'/with alpha' * with_alpha}",
+            value=_renyi,
+            gradient=_renyi_slope,
+            scale=_renyi_size,
+            gradient_scale=_renyi_slope_size,
+            more_gradients={1: _renyi_in_targets},
+            option_gradients={"alpha": _renyi_in_alpha} if with_alpha else {},
+            draws=orders(1.0, 2.0, 0.5, 1 + 1e-9, low=0.05, high=4.0) if with_alpha else orders(),
+            calm=orders(1.0, 2.0, 0.5, low=0.2, high=3.0, calm=True) if with_alpha else orders(calm=True),
+            item_ndim=1,
+            with_options=with_alpha,
+            hard={
+                "the same": SAME,
+                "unexpected": any_row(lambda s, t, **_: np.any((t == 0) & (s > -np.inf), axis=-1)),
+                **({"forward": lambda data, options: options["alpha"] == 1} if with_alpha else {}),
+            },
+            violations={**BAD_LOGS, **BAD_TARGETS},
+        )
+        for with_alpha in (False, True)
+    ),
     *(
         Case(
             f"divergence.gaussian_kl{'/with a prior' * (prior is not None)}",
@@ -526,6 +687,8 @@ EXPECTED = [0.9, 0.1 - 1e-3, *[1e-3 / 3] * 3]
 RISES = (row(np.log(LITTLE), EXPECTED), row(np.log(LESS), EXPECTED))
 MEASURED = np.random.default_rng(5).dirichlet([0.5] * CLASSES, 11)
 DISJOINT = row([0.0, *FAR], OTHER_ONE)
+HALVES, LOG_HALVES = [0.5, 0.5, 0.0, 0.0, 0.0], [*np.log([0.5, 0.5]), *FAR[1:]]
+ALMOST_HALVES = [*np.log([0.5 + 1e-4, 0.5 - 1e-4]), *FAR[1:]]
 ONE_STEP = (row([0.0, *FAR], OTHER_ONE), row([-1e-4, *FAR], OTHER_ONE))
 
 EVIDENCE |= {
@@ -578,6 +741,19 @@ EVIDENCE |= {
         sample=MEASURED,
     ),
     "divergence.hellinger": Evidence(
+        attained={"lipschitz": DISJOINT, "smooth": ONE_STEP, "bounded": DISJOINT},
+        refuted_by={"convex": RISES, **SHIFT},
+        sample=MEASURED,
+    ),
+    "divergence.renyi": Evidence(
+        attained={
+            "lipschitz": row(SHARP, ONE),
+            "smooth": (row(ALMOST_HALVES, HALVES), row(LOG_HALVES, HALVES)),
+        },
+        refuted_by={"convex": RISES, "bounded": row([0.0, *[-1e4] * 4], OTHER_ONE), **SHIFT},
+        sample=MEASURED,
+    ),
+    "divergence.alpha": Evidence(
         attained={"lipschitz": DISJOINT, "smooth": ONE_STEP, "bounded": DISJOINT},
         refuted_by={"convex": RISES, **SHIFT},
         sample=MEASURED,

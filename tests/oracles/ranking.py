@@ -176,6 +176,22 @@ def _hinge_kinks(s, y, margin=1):
     return min([abs(margin - (s[i] - s[j])) for i, j in pairs(y)], default=mp.inf)
 
 
+def _square(x, margin=1):
+    return _hinge(x, margin) ** 2
+
+
+def _square_scale(x, margin=1):
+    return _hinge_scale(x, margin) ** 2
+
+
+def _square_pull(x, margin=1):
+    return 2 * _hinge(x, margin)
+
+
+def _square_pull_scale(x, margin=1):
+    return 2 * _hinge_scale(x, margin)
+
+
 def _ranks(s, temperature):
     return [
         1 + mp.fsum(logistic((b - a) / temperature) for j, b in enumerate(s) if j != i)
@@ -324,6 +340,18 @@ CASES = (
         gradient_scale=slope_of_pairs(_pull_scale, mean=True, sign=1),
     ),
     *two_cases(
+        "ranking.auc_squared_hinge",
+        FLAGS,
+        bad=2.0,
+        options={"margin": MARGIN},
+        of_options={"margin": of_pairs(_square_pull, mean=True)},
+        value=of_pairs(_square, mean=True),
+        gradient=slope_of_pairs(_square_pull, mean=True),
+        scale=of_pairs(_square_scale, mean=True),
+        gradient_scale=slope_of_pairs(_square_pull_scale, mean=True, sign=1),
+        kinks=_hinge_kinks,
+    ),
+    *two_cases(
         "ranking.approx_ndcg",
         bad=-1.0,
         options={"temperature": POSITIVE},
@@ -346,7 +374,7 @@ FIRST = [1.0, 0.0, 0.0, 0.0]
 WRONG = [-1e6, 0.0, 0.0, 0.0]
 EVIDENCE = {
     f"ranking.{name}": Evidence(refuted_by={"bounded": row(WRONG, FIRST)})
-    for name in ("softmax", "listmle", "pairwise_logistic", "pairwise_hinge", "bpr")
+    for name in ("softmax", "listmle", "pairwise_logistic", "pairwise_hinge", "bpr", "auc_squared_hinge")
 } | {
     "ranking.approx_ndcg": Evidence(
         attained={"bounded": row(FIRST, [0.0] * ITEMS)},

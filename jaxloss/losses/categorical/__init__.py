@@ -9,10 +9,15 @@ from jaxloss.losses.categorical._fenchel_young import entmax15, fenchel_young, s
 from jaxloss.losses.categorical._imbalance import balanced_softmax, ldam, logit_adjusted
 from jaxloss.losses.categorical._likelihood import cross_entropy, focal, nll, poly1
 from jaxloss.losses.categorical._margins import hinge, perceptron, weston_watkins
-from jaxloss.losses.categorical._noise import generalized_cross_entropy, symmetric_cross_entropy
+from jaxloss.losses.categorical._noise import (
+    bi_tempered_logistic,
+    generalized_cross_entropy,
+    symmetric_cross_entropy,
+)
 
 __all__ = [
     "balanced_softmax",
+    "bi_tempered_logistic",
     "cross_entropy",
     "entmax15",
     "fenchel_young",

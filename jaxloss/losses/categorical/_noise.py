@@ -10,10 +10,12 @@ from jaxtyping import Float
 from jaxloss import numerics
 from jaxloss._contracts import (
     ABOVE_ZERO_TO_ONE,
+    AT_LEAST_ONE,
     CLASSES,
     NON_NEGATIVE,
     NON_POSITIVE,
     REAL,
+    UNIT,
     Labels,
     classified,
     counted,
@@ -140,3 +142,62 @@ def symmetric_cross_entropy(
 def _floored_log(shares: Array, log_zero: float | Array) -> Array:
     """The logarithm, never below that of zero."""
     return jnp.where(shares == 0, log_zero, jnp.maximum(jnp.log(jnp.where(shares == 0, 1, shares)), log_zero))
+
+
+@loss(
+    "categorical",
+    domain=_LOGITS,
+    options={"t1": UNIT, "t2": AT_LEAST_ONE},
+    claims=Claims(
+        non_negative=True,
+        zero_at_target=True,
+        symmetric=True,
+        # Between two classes, where the label's probability is 0.266 and where it is 0.590.
+        lipschitz=0.681046552796332,
+        smooth=0.3659527625807935,
+        bounded=5.0,
+        shift_invariant=True,
+        elicits="mean",
+    ),
+    source="Amid et al. (2019), Robust Bi-Tempered Logistic Loss Based on Bregman Divergences, eq. 5 and 7.",
+    counts=counted,
+)
+def bi_tempered_logistic(
+    logits: Float[ArrayLike, "*rows classes"],
+    labels: Labels,
+    *,
+    t1: float | Array = 0.8,
+    t2: float | Array = 1.2,
+    ignore_index: int | Array | None = None,
+) -> Float[Array, "*rows"]:
+    """Cross-entropy with a bound (t₁ < 1) on what a row costs and a heavy tail (t₂ > 1) of its softmax.
+
+        ℓ = Σ y (log_t₁ y − log_t₁ p) − (y^(2−t₁) − p^(2−t₁)) / (2 − t₁),    p = exp_t₂(z − λ), Σ p = 1
+        ∂ℓ/∂z_i = Σ_j (p_j − y_j) p_j^(t₂−t₁) ([i = j] − q_i),    q ∝ p^t₂
+
+    With log_t x = (x^(1−t) − 1)/(1 − t) and exp_t its inverse, log and exp at t = 1: there it is the
+    cross-entropy less the label's entropy. A row costs 1/(1 − t₁) at most; an outlier's pull dies away.
+
+    Args:
+        logits: z, floating point, `[*rows, classes]`.
+        labels: class ids, integer `[*rows]`, or distributions y, floating `[*rows, classes]`.
+        t1: in [0, 1], the temper of the logarithm.
+        t2: ≥ 1, the temper of the softmax.
+        ignore_index: a class id whose rows have loss 0, and which a `jl.mean` leaves out.
+
+    Returns:
+        The loss of each row; NaN in a row whose id is out of range.
+
+    Raises:
+        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        ValueError: shapes that do not fit; a concrete temper out of range.
+
+    """
+    who = "categorical.bi_tempered_logistic"
+    logits, labels, ignored = classified(who, ignore_index, (t1, t2), logits=logits, labels=labels)
+    shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+    bound, tail = (
+        jnp.broadcast_to(jnp.asarray(t, logits.dtype)[..., None], logits.shape) for t in (1 - t1, t2 - 1)
+    )
+    surprises = numerics.tempered_surprises(logits, tail)
+    return unless(ignored, jnp.sum(numerics.tempered_divergence(surprises, shares, bound), axis=-1))
