@@ -157,7 +157,7 @@ def parse_options(card: Card, pairs: Sequence[str]) -> dict[str, Any]:
     signature = inspect.signature(card.loss)
     for name in card.options:
         if name not in options and signature.parameters[name].default is inspect.Parameter.empty:
-            msg = f"{card.name} needs `{name}`; give it with --option {name}=..., a number or a [list, of, them]"
+            msg = f"{card.name} needs `{name}`; give it with --option {name}=..., a number or a [list]"
             raise BadInput(msg)
     return options
 
