@@ -126,7 +126,8 @@ def _power_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple
     (x, exponent), (dx, dexponent) = primals, tangents
     powered = power(x, exponent)
     logarithm = jnp.log(jnp.where(x == 0, 1, x))
-    from_x = term(lambda: exponent * (jnp.where(x == 0, 0, powered) / jnp.where(x == 0, 1, x)), dx)
+    # `divide`, or the second derivative would be an infinite x⁻² times a number that is nearly 0.
+    from_x = term(lambda: exponent * divide(jnp.where(x == 0, 0, powered), x), dx)
     return powered, from_x + term(lambda: powered * logarithm, dexponent)
 
 
