@@ -378,7 +378,7 @@ def test_the_curvature_of_bernoulli_nll_is_that_of_softplus_however_certain(z):
     np.testing.assert_allclose(curvature, 1 / (4 * np.cosh(np.float64(z) / 2) ** 2), rtol=1e-5, atol=1e-38)
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_a_power_of_a_small_number_has_its_second_derivative(exponent):
     x = 1e-22
     curvature = jax.grad(jax.grad(numerics.power))(jnp.float32(x), jnp.float32(exponent))
