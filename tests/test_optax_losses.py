@@ -30,6 +30,15 @@ NAMES = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quickly():
+    """Small programs, run once: what they cost is their compilation."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @contextlib.contextmanager
 def as_users_have_it():
     """Optax promotes and broadcasts as JAX does by default."""
@@ -77,6 +86,7 @@ ROWS = np.array([True, False, True, True])
 # Not at the mask's place of the label, which is infinitely wrong here, and of KEPT's empty row any.
 THERE = np.array([1, 0, 1, 1])
 IMAGE, PIXELS = RNG.normal(size=(2, 4, 5, 3)), np.eye(3)[RNG.integers(3, size=(2, 4, 5))]
+WEIGHTS = np.array([0.2, 1, 3], np.float32)
 CHANCES = RNG.dirichlet(np.ones(3), size=(2, 4, 5))
 MAP, MARKS = RNG.normal(size=(2, 4, 5)), RNG.integers(2, size=(2, 4, 5)).astype(float)
 FRAMES = RNG.normal(size=(3, 6, 4))
@@ -85,6 +95,7 @@ SAID, SAID_PADDINGS = (
     np.array([[1, 2, 3], [3, 1, 0], [2, 0, 0]]),
     np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1]], float),
 )
+OTHER_BLANK = {"blank_id": 3, "log_epsilon": -1e6}
 GRADES = RNG.integers(4, size=(4, 3)).astype(float)
 A, B, C = RNG.normal(size=(3, 4, 3))
 
@@ -189,7 +200,7 @@ CALLS = {
         [
             lambda m, x, y: m.safe_softmax_cross_entropy(x, y),
             lambda m, x, _: m.safe_softmax_cross_entropy(
-                jnp.where(KEPT[:3], x[:3], -jnp.inf), np.array([0, 1, 0])
+                jnp.where(KEPT[:3], x[:3], -jnp.inf), jnp.array([0, 1, 0], x.dtype)
             ),
         ],
     ),
@@ -216,9 +227,7 @@ CALLS = {
             lambda m, x, y: m.poly_loss_cross_entropy(x, y),
             lambda m, x, y: m.poly_loss_cross_entropy(x, 3 * y[0], epsilon=-1.5, axis=0),
             lambda m, x, y: m.poly_loss_cross_entropy(x, lax.stop_gradient(y), where=KEPT | ~ROWS[:, None]),
-            lambda m, x, y: m.poly_loss_cross_entropy(
-                x, lax.stop_gradient(y), axis=None, where=ROWS[:, None]
-            ),
+            lambda m, x, y: m.poly_loss_cross_entropy(x, lax.stop_gradient(y), axis=None, where=KEPT),
         ],
     ),
     "multiclass_hinge_loss": (
@@ -291,11 +300,7 @@ CALLS = {
     "convex_kl_divergence": ((SCORES, 4 * SHARES), [lambda m, x, y: old_name(m, x, y, axis=0, where=KEPT)]),
     "ctc_loss": (
         (FRAMES,),
-        [
-            lambda m, z: m.ctc_loss(
-                z, FRAME_PADDINGS, (SAID - 1) % 4, SAID_PADDINGS, blank_id=3, log_epsilon=-1e6
-            )
-        ],
+        [lambda m, z: m.ctc_loss(z, FRAME_PADDINGS, (SAID - 1) % 4, SAID_PADDINGS, **OTHER_BLANK)],
     ),
     "ctc_loss_with_forward_probs": ((FRAMES,), [forward_probabilities]),
     "dice_loss": (
@@ -303,9 +308,7 @@ CALLS = {
         [
             lambda m, x, y: m.dice_loss(x, y),
             lambda m, x, y: m.dice_loss(x, y, alpha=0.3, beta=0.7, smooth=0.1, reduction="sum", axis=1),
-            lambda m, x, y: m.dice_loss(
-                x[0], y[0], class_weights=np.array([0.2, 1.0, 3.0], np.float32), reduction="none"
-            ),
+            lambda m, x, y: m.dice_loss(x[0], y[0], class_weights=WEIGHTS, reduction="none"),
             lambda m, x, y: m.dice_loss(x, y, ignore_background=True, axis=(0, 1, 2), smooth=0.0),
             lambda m, x, y: m.dice_loss(x[..., 0], y[..., :1], ignore_background=True),
             lambda m, x, y: m.dice_loss(x[..., :1], y[..., 0]),
@@ -363,18 +366,14 @@ def values_and_gradients(losses, name, arrays):
     return found
 
 
-# Small programs, run once: what they cost is their compilation.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_value_and_gradient_are_those_of_optax(name):
     """Optax's in float64, for both dtypes."""
     narrow = [np.asarray(array, np.float32) for array in CALLS[name][0]]
     wide = [np.asarray(array, np.float64) for array in narrow]
     with as_users_have_it():
-        wanted = quickly(lambda arrays: values_and_gradients(optax.losses, name, arrays))(wide)
-        found = quickly(lambda *both: [values_and_gradients(ours, name, arrays) for arrays in both])(
+        wanted = jax.jit(lambda arrays: values_and_gradients(optax.losses, name, arrays))(wide)
+        found = jax.jit(lambda *both: [values_and_gradients(ours, name, arrays) for arrays in both])(
             narrow, wide
         )
     for tolerance, each in zip((1e-5, 1e-10), found, strict=True):
@@ -403,11 +402,7 @@ def test_it_needs_no_promotion_of_ranks_or_dtypes():
     logits, targets = jnp.asarray(IMAGE, jnp.float32), jnp.asarray(PIXELS, jnp.int32)
     assert ours.dice_loss(logits, targets).dtype == jnp.float32
     assert ours.huber_loss(logits, targets[0], delta=2).shape == logits.shape
-    assert ours.softmax_cross_entropy(logits, targets, where=jnp.ones(3, bool)[None, None, None]).shape == (
-        2,
-        4,
-        5,
-    )
+    assert ours.softmax_cross_entropy(logits, targets, where=jnp.ones((2, 4, 5), bool)).shape == (2, 4, 5)
 
 
 # --- Optax's own examples -------------------------------------------------------------------------
@@ -552,7 +547,7 @@ def test_nan_behind_a_mask_reaches_no_value_and_no_gradient(name):
     def total(*arrays):
         return jnp.sum(getattr(ours, name)(*arrays, *ids, where=KEPT))
 
-    of = quickly(jax.value_and_grad(total, argnums=tuple(range(len(hidden)))))
+    of = jax.jit(jax.value_and_grad(total, argnums=tuple(range(len(hidden)))))
     jax.tree.map(np.testing.assert_array_equal, of(*hidden), of(*MASKED[name]))
     assert np.all(np.isfinite(of(*hidden)[0]))
 
