@@ -33,7 +33,7 @@ NAMES = [
 @pytest.fixture(scope="module", autouse=True)
 def _quickly():
     """Small programs, run once: what they cost is their compilation."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
