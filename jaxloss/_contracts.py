@@ -183,6 +183,12 @@ def _number(who: str, name: str, array: ArrayLike) -> Array:
     return array
 
 
+def _wide(ids: Array) -> Array:
+    """Integer ids in a dtype that counts all classes and knows −1: 8 bits end at class 255."""
+    narrow = jnp.issubdtype(ids.dtype, jnp.integer) and ids.dtype.itemsize < 4
+    return ids.astype(jnp.int32) if narrow else ids
+
+
 # --- shapes -----------------------------------------------------------------------------------
 
 
@@ -383,7 +389,7 @@ def scalar_pairs(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
 def similarities(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Cosines `[*rows, K]` with class ids `[*rows]`; NaN where one is none, ±1 where it is more."""
     (first, a), (second, b) = arrays.items()
-    (cosines,), labels = _real(who, **{first: a}), _number(who, second, b)
+    (cosines,), labels = _real(who, **{first: a}), _wide(_number(who, second, b))
     _with_items(who, first, cosines, "classes")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         _refuse(who, second, "class ids, integer", str(labels.dtype), "convert it with `.astype(int)`")
@@ -417,7 +423,7 @@ def classified(
     reaches their logits, nor, through them, the hyperparameters that the rows share.
     """
     (first, a), (second, b) = arrays.items()
-    (logits,), labels = _real(who, **{first: a}), _number(who, second, b)
+    (logits,), labels = _real(who, **{first: a}), _wide(_number(who, second, b))
     _with_items(who, first, logits, "classes")
     if labels.dtype == jnp.bool_:
         fix = "a one-hot row becomes a distribution with `.astype(jnp.float32)`"
@@ -545,7 +551,7 @@ def scored(who: str, ranks: int, **arrays: ArrayLike) -> tuple[Array, Array]:
 
 
 def _ranks(who: str, name: str, labels: ArrayLike, first: str, logits: Array, rows: tuple[int, ...]) -> Array:
-    labels = jnp.asarray(labels)
+    labels = _wide(jnp.asarray(labels))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         _refuse(who, name, "integer ranks", str(labels.dtype), "convert it with `.astype(int)`")
     if labels.shape != rows:
@@ -606,7 +612,7 @@ def segmented(
     pixels kept: a removed one is 0 in both, out of reach of any derivative.
     """
     (first, a), (second, b) = arrays.items()
-    logits, labels = jnp.asarray(a), _number(who, second, b)
+    logits, labels = jnp.asarray(a), _wide(_number(who, second, b))
     _at_least_two_classes(who, first, logits)
     pixels = logits.shape[:-1]
     kept = pixels_kept(who, labels, pixels, where, ignore_index)
@@ -792,7 +798,7 @@ def coupled_rows(first: Array, *_: Array, where: ArrayLike | None = None, **__: 
 def sequences(who: str, item_ndim: int, **arrays: ArrayLike) -> tuple[Array, Array]:
     """Logits `[*rows, ..., K]`, an item of `item_ndim` axes, and class ids `[*rows, N]`, integer."""
     (first, a), (second, b) = arrays.items()
-    (logits,), labels = _real(who, **{first: a}), jnp.asarray(b)
+    (logits,), labels = _real(who, **{first: a}), _wide(jnp.asarray(b))
     _with_items(who, first, logits, "classes")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         _refuse(who, second, "class ids (integer)", str(labels.dtype), "convert it with `.astype(jnp.int32)`")

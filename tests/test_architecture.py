@@ -32,6 +32,9 @@ MAY_IMPORT = {
     "losses.metric": {"losses"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
+    # Optax's names without Optax.
+    "adapters.optax_losses": {"adapters"},
+    "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
     "training.descent": BASE | {"training", "optax lazily"},
     "training._contracts": BASE,

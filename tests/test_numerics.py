@@ -369,6 +369,22 @@ def test_no_primitive_of_two_arguments_hides_a_nan(name, point):
     assert jnp.isnan(getattr(numerics, name)(*map(jnp.float32, point)))
 
 
+# --- second derivatives where a square would over- or underflow -----------------------------------
+
+
+@pytest.mark.parametrize("z", [-100.0, -75.0, -50.0, 50.0, 100.0])
+def test_the_curvature_of_bernoulli_nll_is_that_of_softplus_however_certain(z):
+    curvature = jax.grad(jax.grad(numerics.bernoulli_nll))(jnp.float32(z), jnp.float32(1))
+    np.testing.assert_allclose(curvature, 1 / (4 * np.cosh(np.float64(z) / 2) ** 2), rtol=1e-5, atol=1e-38)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_a_power_of_a_small_number_has_its_second_derivative(exponent):
+    x = 1e-22
+    curvature = jax.grad(jax.grad(numerics.power))(jnp.float32(x), jnp.float32(exponent))
+    np.testing.assert_allclose(curvature, exponent * (exponent - 1) * x ** (exponent - 2), rtol=1e-5)
+
+
 # --- what is out of bounds ------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxloss.numerics.derivatives import term
-from jaxloss.numerics.elementwise import absolute, log1p, relu
+from jaxloss.numerics.elementwise import absolute, log1p, relu, sigmoid
 
 
 @jax.custom_jvp
@@ -126,7 +126,8 @@ def _power_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple
     (x, exponent), (dx, dexponent) = primals, tangents
     powered = power(x, exponent)
     logarithm = jnp.log(jnp.where(x == 0, 1, x))
-    from_x = term(lambda: exponent * (jnp.where(x == 0, 0, powered) / jnp.where(x == 0, 1, x)), dx)
+    # `divide`, or the second derivative would be an infinite x⁻² times a number that is 0 or nearly so.
+    from_x = term(lambda: divide(exponent * jnp.where(x == 0, 0, powered), x), dx)
     return powered, from_x + term(lambda: powered * logarithm, dexponent)
 
 
@@ -163,11 +164,22 @@ def bernoulli_nll(logits: Array, labels: Array) -> Array:
 @bernoulli_nll.defjvp
 def _bernoulli_nll_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (z, y), (dz, dy) = primals, tangents
+    return bernoulli_nll(z, y), _bernoulli_slope(z, y) * dz - z * dy
+
+
+@jax.custom_jvp
+def _bernoulli_slope(z: Array, y: Array) -> Array:
+    """(1 − y) σ(z) − y σ(−z); derivatives σ(z) σ(−z) and −1: autodiff's of the quotient squares e^−z."""
     # e^−z is written apart from the value's e^−|z|: the compiler recomputes it instead of carrying an
     # array from the value to the gradient. It is kept finite, for ∞/∞ where z is far below zero.
     odds = jnp.minimum(jnp.exp(-z), jnp.finfo(z.dtype).max)
-    slope = ((1 - y) - y * odds) / (1 + odds)
-    return bernoulli_nll(z, y), slope * dz - z * dy
+    return ((1 - y) - y * odds) / (1 + odds)
+
+
+@_bernoulli_slope.defjvp
+def _bernoulli_slope_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (z, y), (dz, dy) = primals, tangents
+    return _bernoulli_slope(z, y), sigmoid(z) * sigmoid(-z) * dz - dy
 
 
 @jax.custom_jvp

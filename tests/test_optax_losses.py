@@ -1,0 +1,592 @@
+"""`adapters.optax_losses` beside `optax.losses`: names, signatures, values, gradients, every difference."""
+
+import contextlib
+import doctest
+import functools
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+optax = pytest.importorskip("optax", reason="compares with Optax")
+if tuple(map(int, optax.__version__.split(".")[:3])) < (0, 2, 8):
+    pytest.skip("the names and signatures are those of Optax 0.2.8", allow_module_level=True)
+
+from jaxloss import checked  # noqa: E402
+from jaxloss.adapters import optax_losses as ours  # noqa: E402
+
+NAMES = [
+    name for name in dir(optax.losses) if not name.startswith("_") and callable(getattr(optax.losses, name))
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quickly():
+    """Small programs, run once: what they cost is their compilation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@contextlib.contextmanager
+def as_users_have_it():
+    """Optax promotes and broadcasts as JAX does by default."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+# --- names and signatures -------------------------------------------------------------------------
+
+
+def test_the_names_are_those_of_optax():
+    assert sorted(ours.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_arguments_are_those_of_optax(name):
+    def arguments(function):
+        return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+    assert arguments(getattr(ours, name)) == arguments(getattr(optax.losses, name))
+
+
+def test_the_loss_that_is_made_takes_what_that_of_optax_takes():
+    made, theirs = (module.make_fenchel_young_loss(jnp.max) for module in (ours, optax.losses))
+    kinds = [[(p.name, p.kind) for p in inspect.signature(f).parameters.values()] for f in (made, theirs)]
+    assert kinds[0] == kinds[1]
+
+
+def test_it_needs_no_optax():
+    program = "import sys; sys.modules['optax'] = None; from jaxloss.adapters import optax_losses"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# --- value and gradient, every name with all its options ------------------------------------------
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(2, 4, 3))
+SCORES = 2 * RNG.normal(size=(4, 3))
+SHARES = RNG.dirichlet(np.ones(3), size=4)
+LOG_SHARES = np.log(RNG.dirichlet(np.ones(3), size=4))
+SOFT, SIGNS, BITS = RNG.uniform(size=(4, 3)), np.sign(RNG.normal(size=(4, 3))), RNG.integers(2, size=(4, 3))
+IDS = np.array([2, 0, 1, 1])
+KEPT = np.array([[True, True, False], [True, True, True], [False, True, True], [False, False, False]])
+ROWS = np.array([True, False, True, True])
+# Not at the mask's place of the label, which is infinitely wrong here, and of KEPT's empty row any.
+THERE = np.array([1, 0, 1, 1])
+IMAGE, PIXELS = RNG.normal(size=(2, 4, 5, 3)), np.eye(3)[RNG.integers(3, size=(2, 4, 5))]
+WEIGHTS = np.array([0.2, 1, 3], np.float32)
+CHANCES = RNG.dirichlet(np.ones(3), size=(2, 4, 5))
+MAP, MARKS = RNG.normal(size=(2, 4, 5)), RNG.integers(2, size=(2, 4, 5)).astype(float)
+FRAMES = RNG.normal(size=(3, 6, 4))
+FRAME_PADDINGS = np.array([[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1]], float)
+SAID, SAID_PADDINGS = (
+    np.array([[1, 2, 3], [3, 1, 0], [2, 0, 0]]),
+    np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1]], float),
+)
+OTHER_BLANK = {"blank_id": 3, "log_epsilon": -1e6}
+GRADES = RNG.integers(4, size=(4, 3)).astype(float)
+A, B, C = RNG.normal(size=(3, 4, 3))
+
+
+def forward_probabilities(losses, z):
+    """The losses, and the probabilities of labels that there are and can be: the others are some −1e5."""
+    found, *logs = losses.ctc_loss_with_forward_probs(z, FRAME_PADDINGS, SAID, SAID_PADDINGS)
+    lengths = np.sum(SAID_PADDINGS == 0, axis=1, keepdims=True)
+    meant = np.arange(4) <= lengths, np.arange(3) < lengths
+    shown = [jnp.where((log > -5e4) & there, log, 0) for log, there in zip(logs, meant, strict=True)]
+    return jnp.concatenate([found, *map(jnp.ravel, shown)])
+
+
+def smooth_maximum(z, sharpness=1.0):
+    return jax.nn.logsumexp(sharpness * z) / sharpness
+
+
+def old_name(losses, *arrays, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return losses.convex_kl_divergence(*arrays, **options)
+
+
+# By name: what is differentiated, and every way to call it.
+CALLS = {
+    "squared_error": (
+        (X, Y),
+        [lambda m, x, y: m.squared_error(x, y), lambda m, x, y: m.squared_error(x * y)],
+    ),
+    "l2_loss": ((X, Y), [lambda m, x, y: m.l2_loss(x, y), lambda m, x, y: m.l2_loss(x * y)]),
+    "huber_loss": (
+        (X, Y),
+        [
+            lambda m, x, y: m.huber_loss(x, y),
+            lambda m, x, y: m.huber_loss(x * y),
+            lambda m, x, y: m.huber_loss(x, y[0], delta=0.3),
+            lambda m, x, y: m.huber_loss(x[:, None], y[None]),
+        ],
+    ),
+    "log_cosh": (
+        (X, Y),
+        [
+            lambda m, x, y: m.log_cosh(x, y),
+            lambda m, x, y: m.log_cosh(x * y),
+            lambda m, x, y: m.log_cosh(x[0], y),
+        ],
+    ),
+    "cosine_similarity": (
+        (X, 0.4 * Y),
+        [
+            lambda m, x, y: m.cosine_similarity(x, y),
+            lambda m, x, y: m.cosine_similarity(x, y, axis=(0, 1), where=KEPT[1]),
+            lambda m, x, y: m.cosine_similarity(x[None], y[:, None], epsilon=0.7),
+        ],
+    ),
+    "cosine_distance": (
+        (X, 0.4 * Y),
+        [
+            lambda m, x, y: m.cosine_distance(x, y, epsilon=0.7),
+            lambda m, x, y: m.cosine_distance(x, y, axis=0, where=KEPT, epsilon=1e-3),
+            lambda m, x, y: m.cosine_distance(x, y, axis=None),
+        ],
+    ),
+    "sigmoid_binary_cross_entropy": (
+        (SCORES, SOFT),
+        [
+            lambda m, x, y: m.sigmoid_binary_cross_entropy(x, y),
+            lambda m, x, _: m.sigmoid_binary_cross_entropy(x, BITS),
+            lambda m, x, y: m.sigmoid_binary_cross_entropy(x, y[0]),
+        ],
+    ),
+    "sigmoid_focal_loss": (
+        (SCORES, SOFT),
+        [
+            lambda m, x, y: m.sigmoid_focal_loss(x, y),
+            lambda m, x, y: m.sigmoid_focal_loss(x, y, alpha=0.3, gamma=0.5),
+            lambda m, x, _: m.sigmoid_focal_loss(x, BITS[0], gamma=0.0),
+        ],
+    ),
+    "hinge_loss": (
+        (SCORES, SIGNS),
+        [lambda m, x, y: m.hinge_loss(x, y), lambda m, x, y: m.hinge_loss(x, y[0])],
+    ),
+    "perceptron_loss": ((SCORES, SIGNS), [lambda m, x, y: m.perceptron_loss(x, y)]),
+    "sparsemax_loss": (
+        (SCORES,),
+        [lambda m, x: m.sparsemax_loss(x, BITS), lambda m, x: m.sparsemax_loss(x, BITS[0] == 1)],
+    ),
+    "softmax_cross_entropy": (
+        (SCORES, SHARES),
+        [
+            lambda m, x, y: m.softmax_cross_entropy(x, y),
+            lambda m, x, y: m.softmax_cross_entropy(x, 3 * y[0], axis=None),
+            lambda m, x, _: m.softmax_cross_entropy(x, np.eye(3, dtype=int)[[1, 1, 1, 2]], where=KEPT),
+            lambda m, x, y: m.softmax_cross_entropy(x, lax.stop_gradient(y), -1, ROWS),
+            lambda m, x, y: m.softmax_cross_entropy(x, lax.stop_gradient(y), axis=(1, 0), where=KEPT),
+            lambda m, x, y: m.softmax_cross_entropy(x, lax.stop_gradient(y), axis=0, where=KEPT[1]),
+        ],
+    ),
+    "safe_softmax_cross_entropy": (
+        (SCORES, SHARES),
+        [
+            lambda m, x, y: m.safe_softmax_cross_entropy(x, y),
+            lambda m, x, _: m.safe_softmax_cross_entropy(
+                jnp.where(KEPT[:3], x[:3], -jnp.inf), jnp.array([0, 1, 0], x.dtype)
+            ),
+        ],
+    ),
+    "softmax_cross_entropy_with_integer_labels": (
+        (SCORES,),
+        [
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x, IDS),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x, IDS.astype(np.uint8)),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x, IDS[:1]),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x[:1], IDS),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x, THERE, where=KEPT),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(x, IDS, where=ROWS),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(
+                x, np.array([2, 0, 3]), axis=0, where=ROWS[:, None]
+            ),
+            lambda m, x: m.softmax_cross_entropy_with_integer_labels(
+                jnp.stack([x, 2 * x]), np.array([0, 7]), axis=(2, 1), where=np.stack([KEPT, ~KEPT])
+            ),
+        ],
+    ),
+    "poly_loss_cross_entropy": (
+        (SCORES, SHARES),
+        [
+            lambda m, x, y: m.poly_loss_cross_entropy(x, y),
+            lambda m, x, y: m.poly_loss_cross_entropy(x, 3 * y[0], epsilon=-1.5, axis=0),
+            lambda m, x, y: m.poly_loss_cross_entropy(x, lax.stop_gradient(y), where=KEPT | ~ROWS[:, None]),
+            lambda m, x, y: m.poly_loss_cross_entropy(x, lax.stop_gradient(y), axis=None, where=KEPT),
+        ],
+    ),
+    "multiclass_hinge_loss": (
+        (SCORES,),
+        [lambda m, x: m.multiclass_hinge_loss(x, IDS), lambda m, x: m.multiclass_hinge_loss(x[0], IDS[0])],
+    ),
+    "multiclass_perceptron_loss": (
+        (SCORES,),
+        [
+            lambda m, x: m.multiclass_perceptron_loss(x, IDS),
+            lambda m, x: m.multiclass_perceptron_loss(x[0], IDS[0]),
+        ],
+    ),
+    "multiclass_sparsemax_loss": ((SCORES,), [lambda m, x: m.multiclass_sparsemax_loss(x, IDS)]),
+    "make_fenchel_young_loss": (
+        (SCORES, Y),
+        [
+            lambda m, x, y: m.make_fenchel_young_loss(jax.nn.logsumexp)(x, y),
+            lambda m, x, y: m.make_fenchel_young_loss(smooth_maximum)(x, y[0], sharpness=2.0),
+        ],
+    ),
+    "ranking_softmax_loss": (
+        (SCORES, GRADES),
+        [
+            lambda m, x, y: m.ranking_softmax_loss(x, y),
+            lambda m, x, y: m.ranking_softmax_loss(x, y, where=KEPT, weights=np.float32(SOFT)),
+            lambda m, x, y: m.ranking_softmax_loss(x, y, where=KEPT, reduce_fn=None),
+            lambda m, x, y: m.ranking_softmax_loss(x, y, where=KEPT, reduce_fn=jnp.sum),
+            lambda m, x, y: m.ranking_softmax_loss(x, y, where=np.zeros_like(KEPT)),
+            lambda m, x, _: m.ranking_softmax_loss(x[0], BITS[0]),
+        ],
+    ),
+    "smooth_labels": (
+        (SHARES,),
+        [
+            lambda m, x: m.smooth_labels(x, 0.2),
+            lambda m, x: m.smooth_labels(x, 0.2, axis=0),
+            lambda m, x: m.smooth_labels(x, 0.2, axis=None),
+            lambda m, x: m.smooth_labels(x, 0.2, where=KEPT | ~ROWS[:, None] | ROWS[:, None]),
+            lambda m, x: m.smooth_labels(x, 0.2, axis=(0, 1), where=KEPT),
+        ],
+    ),
+    "kl_divergence": (
+        (LOG_SHARES, SHARES),
+        [
+            lambda m, x, y: m.kl_divergence(x, y),
+            lambda m, x, y: m.kl_divergence(x, 2 * y[0]),
+            lambda m, x, y: m.kl_divergence(x, y, axis=0, where=KEPT),
+            lambda m, x, y: m.kl_divergence(x, y, None, KEPT[0]),
+        ],
+    ),
+    "kl_divergence_with_log_targets": (
+        (LOG_SHARES, np.log(SHARES)),
+        [
+            lambda m, x, y: m.kl_divergence_with_log_targets(x, y),
+            lambda m, x, y: m.kl_divergence_with_log_targets(x, 2 * y[0]),
+            lambda m, x, y: m.kl_divergence_with_log_targets(x, y, axis=0, where=KEPT),
+            lambda m, x, y: m.kl_divergence_with_log_targets(x, y, None, KEPT[0]),
+        ],
+    ),
+    "generalized_kl_divergence": (
+        (SCORES, 4 * SHARES),
+        [
+            lambda m, x, y: m.generalized_kl_divergence(x, y),
+            lambda m, x, y: m.generalized_kl_divergence(x, 2 * y[0]),
+            lambda m, x, y: m.generalized_kl_divergence(x, y, axis=0, where=KEPT),
+            lambda m, x, y: m.generalized_kl_divergence(x, y, None, KEPT[0]),
+        ],
+    ),
+    "convex_kl_divergence": ((SCORES, 4 * SHARES), [lambda m, x, y: old_name(m, x, y, axis=0, where=KEPT)]),
+    "ctc_loss": (
+        (FRAMES,),
+        [lambda m, z: m.ctc_loss(z, FRAME_PADDINGS, (SAID - 1) % 4, SAID_PADDINGS, **OTHER_BLANK)],
+    ),
+    "ctc_loss_with_forward_probs": ((FRAMES,), [forward_probabilities]),
+    "dice_loss": (
+        (IMAGE, PIXELS),
+        [
+            lambda m, x, y: m.dice_loss(x, y),
+            lambda m, x, y: m.dice_loss(x, y, alpha=0.3, beta=0.7, smooth=0.1, reduction="sum", axis=1),
+            lambda m, x, y: m.dice_loss(x[0], y[0], class_weights=WEIGHTS, reduction="none"),
+            lambda m, x, y: m.dice_loss(x, y, ignore_background=True, axis=(0, 1, 2), smooth=0.0),
+            lambda m, x, y: m.dice_loss(x[..., 0], y[..., :1], ignore_background=True),
+            lambda m, x, y: m.dice_loss(x[..., :1], y[..., 0]),
+        ],
+    ),
+    "multiclass_generalized_dice_loss": (
+        (IMAGE, PIXELS),
+        [
+            lambda m, x, y: m.multiclass_generalized_dice_loss(x, y),
+            lambda m, x, y: m.multiclass_generalized_dice_loss(x, y, smooth=0.2, ignore_background=True),
+        ],
+    ),
+    "binary_dice_loss": (
+        (MAP, MARKS),
+        [
+            lambda m, x, y: m.binary_dice_loss(x, y),
+            lambda m, x, y: m.binary_dice_loss(x[..., None], y[..., None], smooth=0.3),
+        ],
+    ),
+    "ntxent": (
+        (X,),
+        [
+            lambda m, x: m.ntxent(x, np.array([0, 0, 1, 1])),
+            lambda m, x: m.ntxent(x, np.array([2, 2, 2, 5]), temperature=0.5),
+            lambda m, x: m.ntxent(x, np.array([0.5, 0.5, 1.5, 0.5]), 0.2),
+        ],
+    ),
+    "triplet_margin_loss": (
+        (A, B, C),
+        [
+            lambda m, a, b, c: m.triplet_margin_loss(a, b, c),
+            lambda m, a, b, c: m.triplet_margin_loss(a, b, c, 0, 4, 2.0, 0.1),
+            lambda m, a, b, c: m.triplet_margin_loss(a, b[0], c, eps=0.0, margin=3.0),
+        ],
+    ),
+}
+
+
+def test_every_name_is_called():
+    assert CALLS.keys() == set(NAMES)
+
+
+def values_and_gradients(losses, name, arrays):
+    """Of every call: what it returns, and the gradient of a weighted sum of it in each argument."""
+    found = []
+    for call in CALLS[name][1]:
+
+        def total(*arrays, call=call):
+            value = call(losses, *arrays)
+            weights = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
+            return jnp.sum(weights * value), value
+
+        gradients, value = jax.grad(total, argnums=tuple(range(len(arrays))), has_aux=True)(*arrays)
+        found.append((value, gradients))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value_and_gradient_are_those_of_optax(name):
+    """Optax's in float64, for both dtypes."""
+    narrow = [np.asarray(array, np.float32) for array in CALLS[name][0]]
+    wide = [np.asarray(array, np.float64) for array in narrow]
+    with as_users_have_it():
+        wanted = jax.jit(lambda arrays: values_and_gradients(optax.losses, name, arrays))(wide)
+        found = jax.jit(lambda *both: [values_and_gradients(ours, name, arrays) for arrays in both])(
+            narrow, wide
+        )
+    for tolerance, each in zip((1e-5, 1e-10), found, strict=True):
+        jax.tree.map(functools.partial(assert_same, tolerance=tolerance), each, wanted)
+
+
+def assert_same(found, wanted, *, tolerance):
+    assert found.shape == wanted.shape
+    assert found.dtype == (jnp.float64 if tolerance < 1e-8 else jnp.float32)
+    size = float(np.max(np.abs(wanted), initial=0))
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * size)
+
+
+def test_given_probabilities_are_those_of_optax():
+    """Not under `jit`, where Optax's check of them cannot be traced."""
+    with as_users_have_it():
+        found, wanted = (
+            m.dice_loss(jnp.asarray(CHANCES), jnp.asarray(PIXELS), apply_softmax=False)
+            for m in (ours, optax.losses)
+        )
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_it_needs_no_promotion_of_ranks_or_dtypes():
+    """The suite's own configuration refuses both."""
+    logits, targets = jnp.asarray(IMAGE, jnp.float32), jnp.asarray(PIXELS, jnp.int32)
+    assert ours.dice_loss(logits, targets).dtype == jnp.float32
+    assert ours.huber_loss(logits, targets[0], delta=2).shape == logits.shape
+    assert ours.softmax_cross_entropy(logits, targets, where=jnp.ones((2, 4, 5), bool)).shape == (2, 4, 5)
+
+
+# --- Optax's own examples -------------------------------------------------------------------------
+
+
+def examples():
+    """The doctests of Optax's modules and of what they define."""
+    finder = doctest.DocTestFinder(recurse=False)
+    modules = [
+        importlib.import_module(f"optax.losses._{name}")
+        for name in (
+            "classification",
+            "fenchel_young",
+            "ranking",
+            "regression",
+            "segmentation",
+            "self_supervised",
+        )
+    ]
+    objects = [*modules, *(getattr(optax.losses, name) for name in NAMES)]
+    found = [test for item in objects for test in finder.find(item, item.__name__, module=False)]
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_an_example_of_optaxs_documentation_prints_the_same_here(example, monkeypatch):
+    stand_in = types.ModuleType("optax")
+    stand_in.losses = ours
+    for name in NAMES:
+        setattr(stand_in, name, getattr(ours, name))
+    monkeypatch.setitem(sys.modules, "optax", stand_in)
+    monkeypatch.setitem(sys.modules, "optax.losses", ours)
+    example.globs = {"optax": stand_in, "jax": jax, "jnp": jnp}
+    told = []
+    with np.printoptions(), as_users_have_it(), jax.enable_x64(False):
+        outcome = doctest.DocTestRunner(verbose=False).run(example, out=told.append)
+    assert not outcome.failed, "".join(told)
+
+
+def test_there_are_examples_of_every_kind():
+    assert {"optax.losses._ranking", "softmax_cross_entropy", "triplet_margin_loss"} <= {
+        e.name for e in examples()
+    }
+
+
+# --- the differences, as `docs/optax.md` lists them -----------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs" / "optax.md"
+EXCEPTIONS = {"TypeError": TypeError, "ValueError": ValueError}
+
+
+def differences():
+    """Its table, a row a tuple: the loss, the call, Optax's answer, ours and why."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]) for line in lines[2:]]
+
+
+def answer_of(losses, call):
+    names = {name: getattr(losses, name) for name in NAMES}
+    names |= {"array": jnp.array, "zeros": jnp.zeros, "log": jnp.log, "inf": jnp.inf, "nan": jnp.nan}
+    with as_users_have_it(), jax.enable_x64(False):
+        return eval(call.strip("`"), names | {"grad": jax.grad, "jacfwd": jax.jacfwd})
+
+
+def assert_answers(losses, call, told):
+    if told in EXCEPTIONS:
+        with pytest.raises(EXCEPTIONS[told]):
+            answer_of(losses, call)
+        return
+    answer = answer_of(losses, call)
+    if told in {"bfloat16", "float32"}:
+        assert answer == jnp.dtype(told)
+        return
+    told = told.replace("−", "-").replace("∞", "inf").replace("NaN", "nan")
+    wanted = np.asarray(eval(told, {"inf": np.inf, "nan": np.nan}))
+    assert np.shape(answer) == wanted.shape
+    np.testing.assert_allclose(np.asarray(answer, float), wanted.astype(float), rtol=5e-3)
+
+
+@pytest.mark.parametrize("row", differences(), ids=lambda row: row[1].strip("`"))
+def test_a_difference_is_as_the_table_says(row):
+    name, call, theirs, here, why = row
+    assert f"{name}(" in call or f"({name}" in call
+    assert theirs != here
+    assert why
+    assert_answers(optax.losses, call, theirs)
+    assert_answers(ours, call, here)
+
+
+def test_the_page_names_every_loss():
+    """Those that differ in nothing are said to."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert not [name for name in NAMES if name not in page]
+
+
+# --- what only ours has ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shapes", "whole"),
+    [
+        (((3, 4), (4,)), (3, 4)),
+        (((4,), (3, 4)), (3, 4)),
+        (((3, 1), (1, 4)), (3, 4)),
+        (((3, 4), ()), (3, 4)),
+        (((3, 1), (3, 4)), (3, 4)),
+    ],
+)
+def test_leading_axes_and_axes_of_size_one_broadcast(shapes, whole):
+    assert ours.log_cosh(*map(jnp.zeros, shapes)).shape == whole
+
+
+@pytest.mark.parametrize("shapes", [((4, 1), (4,)), ((4,), (4, 1)), ((2, 1, 3), (2, 3)), ((3,), (4,))])
+@pytest.mark.parametrize(
+    "name",
+    ["huber_loss", "sigmoid_focal_loss", "hinge_loss", "sparsemax_loss", "kl_divergence", "cosine_distance"],
+)
+@pytest.mark.worded
+def test_a_product_of_shapes_is_refused_in_words(name, shapes):
+    with pytest.raises(ValueError, match=rf"{name}: `\w+` \([\d, ]+\) and `\w+` \([\d, ]+\) "):
+        getattr(ours, name)(*map(jnp.ones, shapes))
+
+
+MASKED = {
+    "softmax_cross_entropy": (SCORES, SHARES),
+    "softmax_cross_entropy_with_integer_labels": (SCORES,),
+    "poly_loss_cross_entropy": (SCORES, SHARES),
+    "ranking_softmax_loss": (SCORES, SHARES),
+    "kl_divergence": (LOG_SHARES, SHARES),
+    "kl_divergence_with_log_targets": (LOG_SHARES, LOG_SHARES),
+    "generalized_kl_divergence": (LOG_SHARES, SHARES),
+    "cosine_distance": (X, Y),
+    "cosine_similarity": (X, Y),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_nan_behind_a_mask_reaches_no_value_and_no_gradient(name):
+    hidden = [np.where(KEPT, array, np.nan) for array in MASKED[name]]
+    ids = () if len(hidden) == 2 else (THERE,)
+
+    def total(*arrays):
+        return jnp.sum(getattr(ours, name)(*arrays, *ids, where=KEPT))
+
+    of = jax.jit(jax.value_and_grad(total, argnums=tuple(range(len(hidden)))))
+    jax.tree.map(np.testing.assert_array_equal, of(*hidden), of(*MASKED[name]))
+    assert np.all(np.isfinite(of(*hidden)[0]))
+
+
+def test_a_label_that_is_no_class_is_named_under_checked():
+    loss = checked(ours.softmax_cross_entropy_with_integer_labels)
+    with pytest.raises(ValueError, match=r"`labels` must be in \[0, 3\), got -1 at flat index 1"):
+        loss(jnp.asarray(SCORES), jnp.array([0, -1, 1, 2]))
+
+
+def test_focal_has_a_hessian_where_the_logits_are_certain():
+    logits, labels = jnp.float32([100, -100, 75, -75, 50, -50]), jnp.float32([0.9, 0.1, 0.8, 0.2, 1, 0])
+    for gamma in (0.0, 0.5, 2.0):
+        total = lambda z, gamma=gamma: jnp.sum(ours.sigmoid_focal_loss(z, labels, gamma=gamma))  # noqa: E731
+        assert np.all(np.isfinite(jax.hessian(total)(logits)))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ours.dice_loss(jnp.asarray(IMAGE), jnp.asarray(PIXELS), reduction="max"), "mean, sum, none"),
+        (
+            lambda: ours.dice_loss(jnp.asarray(IMAGE), jnp.asarray(PIXELS), class_weights=jnp.ones(2)),
+            "class_weights",
+        ),
+        (lambda: ours.squared_error(jnp.zeros(3), jnp.zeros(1)), "must have one shape"),
+    ],
+)
+def test_what_fits_nothing_is_refused_in_words(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.worded
+def test_integer_labels_are_not_smoothed():
+    with pytest.raises(TypeError, match="`labels` must be floating point, got int"):
+        ours.smooth_labels(jnp.eye(3, dtype=int), 0.1)
+
+
+def test_the_old_name_is_deprecated():
+    with pytest.warns(DeprecationWarning, match="old name of generalized_kl_divergence"):
+        ours.convex_kl_divergence(jnp.zeros(3), jnp.ones(3))
