@@ -204,6 +204,7 @@ def poly1(
         elicits="mean",
     ),
     source="Brier (1950), Verification of Forecasts Expressed in Terms of Probability, eq. 2 (half of it).",
+    peers=("sklearn.metrics.brier_score_loss",),
 )
 def brier(
     logits: Float[ArrayLike, "*rows"], labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"]
@@ -235,6 +236,10 @@ def brier(
         elicits="mean",
     ),
     source="Blondel, Martins & Niculae (2020), Learning with Fenchel-Young Losses, JMLR 21(35), sec. 4.4.",
+    peers=(
+        "optax.losses.sparsemax_loss",
+        "jaxopt.loss.binary_sparsemax_loss",
+    ),
 )
 def sparsemax(
     logits: Float[ArrayLike, "*rows"], labels: Real[ArrayLike, "*rows"] | Bool[ArrayLike, "*rows"]
@@ -364,6 +369,7 @@ def squared_hinge(
         elicits="mean",
     ),
     source="Zhang (2004), Solving Large Scale Linear Prediction Problems Using SGD Algorithms, sec. 2.",
+    peers=("sklearn.linear_model.SGDClassifier",),
 )
 def modified_huber(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
@@ -385,6 +391,7 @@ def modified_huber(
     domain=_MARGIN,
     claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, elicits="mean"),
     source="Friedman, Hastie & Tibshirani (2000), Additive Logistic Regression, eq. 11.",
+    peers=("sklearn._loss.loss.ExponentialLoss",),
 )
 def exponential(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
@@ -406,6 +413,7 @@ def exponential(
     domain=_MARGIN,
     claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, lipschitz=1.0),
     source="Rosenblatt (1958), The Perceptron: A Probabilistic Model, Psychological Review 65(6).",
+    peers=("optax.losses.perceptron_loss",),
 )
 def perceptron(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]

@@ -21,6 +21,7 @@ _SHARES = {"logit": REAL, "identity": UNIT}
     domain=_COUNTS,
     claims=_CONVEX,
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 2.3.3, table 2.1.",
+    peers=("sklearn.metrics.mean_poisson_deviance",),
 )
 def poisson(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"], *, link: str = "log"
@@ -57,6 +58,7 @@ def poisson(
     domain=_SIZES,
     claims=_CONVEX,
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 2.3.3, table 2.1.",
+    peers=("sklearn.metrics.mean_gamma_deviance",),
 )
 def gamma(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"], *, link: str = "log"
@@ -110,6 +112,7 @@ def inverse_gaussian(
     options={"power": REAL},
     claims=_CONVEX,
     source="Jørgensen (1987), Exponential Dispersion Models, J. R. Statist. Soc. B 49(2), sec. 4.",
+    peers=("sklearn.metrics.mean_tweedie_deviance",),
 )
 def tweedie(
     predictions: Float[ArrayLike, "*rows"],
@@ -156,6 +159,7 @@ def tweedie(
     options={"trials": POSITIVE},
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.25),
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 4.4.3.",
+    peers=("sklearn._loss.HalfBinomialLoss",),
 )
 def binomial(
     predictions: Float[ArrayLike, "*rows"],

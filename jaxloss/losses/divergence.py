@@ -102,6 +102,10 @@ def kl(
         non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"
     ),
     source="Kullback & Leibler (1951), On Information and Sufficiency, eq. 2.4; torch's log_target.",
+    peers=(
+        "optax.losses.kl_divergence_with_log_targets",
+        "torch.nn.KLDivLoss",
+    ),
 )
 def kl_log_targets(
     log_predictions: Float[ArrayLike, "*rows classes"], log_targets: Float[ArrayLike, "*rows classes"]
@@ -169,6 +173,7 @@ def reverse_kl(
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, elicits="mean"),
     source="Bregman (1967), The relaxation method of finding the common point of convex sets; "
     "Lee & Seung (2001), Algorithms for Non-negative Matrix Factorization, eq. 3.",
+    peers=("optax.losses.generalized_kl_divergence",),
 )
 def generalized_kl(
     log_predictions: Float[ArrayLike, "*rows classes"], targets: Real[ArrayLike, "*rows classes"]
@@ -213,6 +218,7 @@ def generalized_kl(
     ),
     source="Lin (1991), Divergence Measures Based on the Shannon Entropy, eq. 4.1; "
     "Agarwal et al. (2024), On-Policy Distillation of Language Models, eq. 1, for beta.",
+    peers=("scipy.spatial.distance.jensenshannon",),
 )
 def jensen_shannon(
     log_predictions: Float[ArrayLike, "*rows classes"],

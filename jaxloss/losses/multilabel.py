@@ -18,6 +18,7 @@ Labels = Real[ArrayLike, "*rows classes"] | Bool[ArrayLike, "*rows classes"]
     options={"class_weights": NON_NEGATIVE},
     claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, smooth=0.25),
     source="Good (1952), Rational Decisions; torch's MultiLabelSoftMarginLoss.",
+    peers=("torch.nn.MultiLabelSoftMarginLoss",),
 )
 def soft_margin(
     logits: Float[ArrayLike, "*rows classes"],
@@ -54,6 +55,7 @@ def soft_margin(
     claims=Claims(non_negative=True, symmetric=True, convex=True),
     source="Crammer & Singer (2003), A Family of Additive Online Algorithms for Category Ranking, sec. 3; "
     "torch's MultiLabelMarginLoss.",
+    peers=("torch.nn.MultiLabelMarginLoss",),
 )
 def margin(logits: Float[ArrayLike, "*rows classes"], labels: Labels) -> Float[Array, "*rows"]:
     """What each class that holds lacks of a lead of 1 over each that does not, summed.

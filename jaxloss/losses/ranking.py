@@ -21,6 +21,7 @@ _CONVEX = Claims(non_negative=True, convex=True, shift_invariant=True)
     claims=_CONVEX,
     source="Cao et al. (2007), Learning to Rank: From Pairwise Approach to Listwise Approach, sec. 5.",
     counts=lists_with_items,
+    peers=("optax.losses.ranking_softmax_loss",),
 )
 def softmax(
     scores: Float[ArrayLike, "*rows items"],

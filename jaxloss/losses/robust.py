@@ -112,6 +112,7 @@ def smooth_l1(
     options={"delta": POSITIVE},
     claims=_CONVEX,
     source="Charbonnier et al. (1994), Two deterministic half-quadratic regularization algorithms.",
+    peers=("scipy.special.pseudo_huber",),
 )
 def pseudo_huber(
     predictions: Float[ArrayLike, "*rows"],

@@ -85,6 +85,10 @@ _OVERLAP = Claims(non_negative=True, symmetric=True, bounded=1.0)
     claims=_OVERLAP,
     source="Milletari, Navab & Ahmadi (2016), V-Net, sec. 3; Optax's dice_loss for smooth.",
     counts=_examples_with_pixels,
+    peers=(
+        "optax.losses.dice_loss",
+        "keras.losses.Dice",
+    ),
 )
 def dice(
     logits: Float[ArrayLike, "batch *space classes"],
@@ -132,6 +136,7 @@ def dice(
     source="Sudre et al. (2017), Generalised Dice overlap as a deep learning loss function for highly "
     "unbalanced segmentations, sec. 2.1.",
     counts=_examples_with_pixels,
+    peers=("optax.losses.multiclass_generalized_dice_loss",),
 )
 def generalized_dice(
     logits: Float[ArrayLike, "batch *space classes"],
@@ -168,6 +173,7 @@ def generalized_dice(
     source="Salehi, Erdogmus & Gholipour (2017), Tversky loss function for image segmentation using 3D "
     "fully convolutional deep networks, eq. 2.",
     counts=_examples_with_pixels,
+    peers=("keras.losses.Tversky",),
 )
 def tversky(
     logits: Float[ArrayLike, "batch *space classes"],

@@ -17,6 +17,11 @@ SYMBOLS = Named("class ids in [0, K), none of them the blank")
     domain={"logits": REAL, "labels": SYMBOLS},
     claims=Claims(non_negative=True),
     source="Graves et al. (2006), Connectionist Temporal Classification, eq. 5 to 8 and 14 to 15.",
+    peers=(
+        "optax.losses.ctc_loss",
+        "torch.nn.CTCLoss",
+        "keras.losses.CTC",
+    ),
 )
 def ctc(
     logits: Float[ArrayLike, "*rows frames classes"],

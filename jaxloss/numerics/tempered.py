@@ -61,11 +61,16 @@ def _normaliser(gaps: Array, temper: Array) -> Array:
 
     def moved(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count, normaliser, step = state
-        return count + 1, normaliser + step, ahead(normaliser + step)
+        # A row that has settled stays: how many steps another takes is not to move it.
+        normaliser = normaliser + jnp.where(far(normaliser, step), step, 0)
+        return count + 1, normaliser, ahead(normaliser)
+
+    def far(normaliser: Array, step: Array) -> Array:
+        return jnp.abs(step) > jnp.finfo(gaps.dtype).eps * normaliser
 
     def unsettled(state: tuple[Array, Array, Array]) -> Array:
         count, normaliser, step = state
-        return (count < _STEPS) & jnp.any(jnp.abs(step) > jnp.finfo(gaps.dtype).eps * normaliser)
+        return (count < _STEPS) & jnp.any(far(normaliser, step))
 
     start = jnp.zeros_like(gaps[..., :1])
     _, normaliser, _ = lax.while_loop(unsettled, moved, (jnp.int32(0), start, ahead(start)))

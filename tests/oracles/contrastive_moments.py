@@ -13,16 +13,21 @@ ROUND = np.longdouble("0.005"), np.longdouble("1e-5")
 
 
 def centred(x):
-    return x - np.mean(x, axis=0, keepdims=True)
+    return x - _mean(x)
+
+
+def _mean(x):
+    """Each feature's, over the rows that there are, if any."""
+    return np.sum(x, axis=0, keepdims=True) / max(len(x), 1)
 
 
 def _deviation(x, epsilon):
-    return np.sqrt(np.mean(centred(x) ** 2, axis=0, keepdims=True) + epsilon)
+    return np.sqrt(_mean(centred(x) ** 2) + epsilon)
 
 
 def _correlations(first, second, epsilon):
     z, other = (centred(x) / _deviation(x, epsilon) for x in (first, second))
-    return z, other, z.T @ other / len(z)
+    return z, other, z.T @ other / max(len(z), 1)
 
 
 def _twins_weights(off_diagonal_weight):
@@ -39,14 +44,14 @@ def _twins_scale(first, second, off_diagonal_weight=ROUND[0], epsilon=ROUND[1]):
     # A correlation is rounded as a number near 1 is, times what its centring costs.
     _, _, found = _correlations(first, second, epsilon)
     slopes = _twins_weights(off_diagonal_weight) * np.abs(found - np.eye(FEATURES))
-    cost = 1 + sum(np.max(np.abs(x) / _deviation(x, epsilon)) for x in (first, second))
+    cost = 1 + sum(np.max(np.abs(x) / _deviation(x, epsilon), initial=0) for x in (first, second))
     return np.full(len(first), np.sum(slopes * (np.abs(found - np.eye(FEATURES)) + 4 * cost)))
 
 
 def _through_deviation(slope, x, epsilon):
     """The derivative by x of what has the derivative `slope` by its standardised form."""
     c, s = centred(x), _deviation(x, epsilon)
-    return centred(slope / s - c * np.mean(slope * c, axis=0, keepdims=True) / s**3)
+    return centred(slope / s - c * _mean(slope * c) / s**3)
 
 
 def _twins_slopes(first, second, off_diagonal_weight, epsilon):
@@ -66,10 +71,12 @@ def _twins_by_second(first, second, off_diagonal_weight, epsilon):
 def _twins_slope_scale(first, second, off_diagonal_weight=ROUND[0], epsilon=ROUND[1]):
     z, other, found = _correlations(first, second, epsilon)
     slopes = 2 * _twins_weights(off_diagonal_weight) * (np.abs(found - np.eye(FEATURES)) + 1)
-    size = np.abs(other) @ slopes.T
-    cost = 1 + sum(np.max(np.abs(x) / _deviation(x, epsilon)) for x in (first, second))
-    whole = (size + np.abs(z) * np.mean(size * np.abs(z), axis=0)) / _deviation(first, epsilon)
-    return (whole + np.mean(whole, axis=0)) * cost
+    # What is left of a number less a mean of numbers as large is rounded as they are.
+    z, other = (np.abs(a) + np.abs(x) / _deviation(x, epsilon) for a, x in ((z, first), (other, second)))
+    size = other @ slopes.T
+    cost = 1 + sum(np.max(np.abs(x) / _deviation(x, epsilon), initial=0) for x in (first, second))
+    whole = (size + z * _mean(size * z)) / _deviation(first, epsilon)
+    return (whole + _mean(whole)) * cost
 
 
 def _twins_in_weight(first, second, off_diagonal_weight, epsilon):
@@ -83,7 +90,7 @@ def _twins_in_epsilon(first, second, off_diagonal_weight, epsilon):
         -np.sum(slope * centred(x) / _deviation(x, epsilon) ** 3) / 2
         for slope, x in zip(slopes, (first, second), strict=True)
     ]
-    return np.full(len(first), sum(by_each) / len(first))
+    return np.full(len(first), sum(by_each) / max(len(first), 1))
 
 
 VIEWS = one_each(st.sampled_from([0.0, 1.0]) | floats(-2, 2), FEATURES)

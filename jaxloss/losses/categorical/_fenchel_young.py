@@ -29,6 +29,10 @@ _LOGITS = {"logits": REAL, "labels": CLASSES}
     ),
     source="Martins & Astudillo (2016), From Softmax to Sparsemax, eq. 16 and sec. 3.4.",
     counts=counted,
+    peers=(
+        "optax.losses.multiclass_sparsemax_loss",
+        "jaxopt.loss.multiclass_sparsemax_loss",
+    ),
 )
 def sparsemax(
     logits: Float[ArrayLike, "*rows classes"],
@@ -124,6 +128,10 @@ def entmax15(
     ),
     source="Blondel, Martins & Niculae (2020), Learning with Fenchel-Young Losses, eq. 14.",
     counts=counted,
+    peers=(
+        "optax.losses.make_fenchel_young_loss",
+        "jaxopt.loss.make_fenchel_young_loss",
+    ),
 )
 def fenchel_young(
     logits: Float[ArrayLike, "*rows classes"],

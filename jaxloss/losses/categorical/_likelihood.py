@@ -295,6 +295,7 @@ def _doubt(surprise: Array, gamma: float | Array) -> Array:
     ),
     source="Leng et al. (2022), PolyLoss: A Polynomial Expansion Perspective, eq. 5 (Poly-1).",
     counts=counted,
+    peers=("optax.losses.poly_loss_cross_entropy",),
 )
 def poly1(
     logits: Float[ArrayLike, "*rows classes"],

@@ -44,6 +44,10 @@ _SHARP = Claims(
     source="Crammer & Singer (2001), On the Algorithmic Implementation of Multiclass Kernel-based Vector "
     "Machines, eq. 4.",
     counts=counted,
+    peers=(
+        "optax.losses.multiclass_hinge_loss",
+        "keras.losses.CategoricalHinge",
+    ),
 )
 def hinge(
     logits: Float[ArrayLike, "*rows classes"],
@@ -95,6 +99,7 @@ def hinge(
     source="Weston & Watkins (1999), Support Vector Machines for Multi-Class Pattern Recognition, eq. 5; "
     "torch's MultiMarginLoss for the mean over the classes.",
     counts=counted,
+    peers=("torch.nn.MultiMarginLoss",),
 )
 def weston_watkins(
     logits: Float[ArrayLike, "*rows classes"],
@@ -150,6 +155,7 @@ def weston_watkins(
     source="Collins (2002), Discriminative Training Methods for Hidden Markov Models: Theory and Experiments "
     "with Perceptron Algorithms, fig. 1.",
     counts=counted,
+    peers=("optax.losses.multiclass_perceptron_loss",),
 )
 def perceptron(
     logits: Float[ArrayLike, "*rows classes"],

@@ -44,6 +44,7 @@ _LOGITS = {"logits": REAL, "labels": CLASSES}
     source="Zhang & Sabuncu (2018), Generalized Cross Entropy Loss for Training Deep Neural Networks with "
     "Noisy Labels, eq. 6.",
     counts=counted,
+    peers=("keras.losses.CategoricalGeneralizedCrossEntropy",),
 )
 def generalized_cross_entropy(
     logits: Float[ArrayLike, "*rows classes"],

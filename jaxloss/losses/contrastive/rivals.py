@@ -33,6 +33,7 @@ _TEMPERATURE = {"temperature": POSITIVE}
     source="Chen et al. (2020), A Simple Framework for Contrastive Learning of Visual Representations, "
     "eq. 1.",
     counts=coupled_rows,
+    peers=("optax.losses.ntxent",),
 )
 def nt_xent(
     embeddings: Float[ArrayLike, "*rows features"],

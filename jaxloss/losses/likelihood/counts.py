@@ -14,6 +14,10 @@ from jaxloss.numerics import negative_binomial_nll, poisson_nll, zero_inflated_n
     domain={"log_rate": REAL, "targets": COUNTS},
     claims=Claims(non_negative=True, convex=True),
     source="Loader (2000), Fast and accurate computation of binomial probabilities, eq. 5.",
+    peers=(
+        "torch.nn.PoissonNLLLoss",
+        "keras.losses.Poisson",
+    ),
 )
 def poisson(log_rate: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]) -> Float[Array, "*rows"]:
     """Counts of a Poisson distribution whose logarithmic rate is predicted.
@@ -42,6 +46,7 @@ def poisson(log_rate: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows
     domain={"mean": POSITIVE, "dispersion": POSITIVE, "targets": COUNTS},
     claims=Claims(non_negative=True),
     source="Cameron & Trivedi (1998), Regression Analysis of Count Data, eq. 3.26 (NB2); Loader (2000).",
+    peers=("scipy.stats.nbinom",),
 )
 def negative_binomial(
     mean: Float[ArrayLike, "*rows"], dispersion: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]

@@ -50,6 +50,7 @@ _LOCATED = {"loc": REAL, "scale": POSITIVE, "targets": REAL}
     domain={"mean": REAL, "variance": POSITIVE, "targets": REAL},
     claims=Claims(convex=True),
     source="Nix & Weigend (1994), Estimating the mean and variance of the target distribution, eq. 1.",
+    peers=("torch.nn.GaussianNLLLoss",),
 )
 def gaussian(
     mean: Float[ArrayLike, "*rows"], variance: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -124,6 +125,7 @@ def beta_gaussian(
     domain={"mean": REAL, "scale_tril": TRIANGULAR, "targets": REAL},
     claims=Claims(convex=True),
     source="Dorta et al. (2018), Structured Uncertainty Prediction Networks, eq. 3 to 5.",
+    peers=("scipy.stats.multivariate_normal",),
 )
 def multivariate_gaussian(
     mean: Float[ArrayLike, "*rows features"],
@@ -203,6 +205,7 @@ def gaussian_mixture(
     domain=_LOCATED,
     claims=Claims(convex=True),
     source="Laplace (1774), Mémoire sur la probabilité des causes par les évènements.",
+    peers=("scipy.stats.laplace",),
 )
 def laplace(
     loc: Float[ArrayLike, "*rows"], scale: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -235,6 +238,7 @@ def laplace(
     domain=_LOCATED,
     claims=Claims(convex=True),
     source="Balakrishnan (1991), Handbook of the Logistic Distribution, eq. 1.2.",
+    peers=("scipy.stats.logistic",),
 )
 def logistic(
     loc: Float[ArrayLike, "*rows"], scale: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -254,6 +258,7 @@ def logistic(
     domain={"loc": REAL, "scale": POSITIVE, "df": POSITIVE, "targets": REAL},
     claims=Claims(),
     source="Lange, Little & Taylor (1989), Robust Statistical Modeling Using the t Distribution, sec. 2.",
+    peers=("scipy.stats.t",),
 )
 def student_t(
     loc: Float[ArrayLike, "*rows"],
@@ -343,6 +348,7 @@ def evidential(
     domain={"loc": REAL, "concentration": NON_NEGATIVE, "targets": REAL},
     claims=Claims(),
     source="Mardia & Jupp (2000), Directional Statistics, eq. 3.5.17.",
+    peers=("scipy.stats.vonmises",),
 )
 def von_mises(
     loc: Float[ArrayLike, "*rows"],
@@ -380,6 +386,7 @@ def von_mises(
     domain={"concentration1": POSITIVE, "concentration0": POSITIVE, "targets": UNIT},
     claims=Claims(convex=True),
     source="Ferrari & Cribari-Neto (2004), Beta Regression for Modelling Rates and Proportions, eq. 1.",
+    peers=("scipy.stats.beta",),
 )
 def beta(
     concentration1: Float[ArrayLike, "*rows"],
@@ -418,6 +425,7 @@ def beta(
     domain={"concentration": POSITIVE, "targets": DISTRIBUTION},
     claims=Claims(convex=True),
     source="Minka (2000), Estimating a Dirichlet distribution, eq. 1 to 4.",
+    peers=("scipy.stats.dirichlet",),
 )
 def dirichlet(
     concentration: Float[ArrayLike, "*rows classes"], targets: Float[ArrayLike, "*rows classes"]

@@ -78,6 +78,10 @@ def contrastive_pair(
     claims=Claims(non_negative=True, lipschitz=2.0),
     source="Balntas et al. (2016), Learning Local Feature Descriptors with Triplets and Shallow CNNs, "
     "sec. 2.2 and 2.3 (swap); torch's TripletMarginLoss for p.",
+    peers=(
+        "optax.losses.triplet_margin_loss",
+        "torch.nn.TripletMarginLoss",
+    ),
 )
 def triplet_margin(
     anchors: Float[ArrayLike, "*rows features"],
@@ -133,6 +137,7 @@ def _norm(x: Array, p: float | Array) -> Array:
     claims=Claims(non_negative=True, bounded=2.0),
     source="torch's CosineEmbeddingLoss; Chopra, Hadsell & LeCun (2005), Learning a Similarity Metric "
     "Discriminatively, sec. 2.",
+    peers=("torch.nn.CosineEmbeddingLoss",),
 )
 def cosine_embedding(
     first: Float[ArrayLike, "*rows features"],
@@ -174,6 +179,7 @@ def cosine_embedding(
     options={"margin": NON_NEGATIVE},
     claims=Claims(convex=True, lipschitz=1.0),
     source="torch's HingeEmbeddingLoss.",
+    peers=("torch.nn.HingeEmbeddingLoss",),
 )
 def hinge_embedding(
     distances: Float[ArrayLike, "*rows"], labels: Real[ArrayLike, "*rows"], *, margin: float | Array = 1.0
@@ -207,6 +213,7 @@ def hinge_embedding(
     options={"margin": NON_NEGATIVE},
     claims=Claims(non_negative=True, convex=True, lipschitz=1.0),
     source="torch's MarginRankingLoss; Herbrich, Graepel & Obermayer (2000), Large Margin Rank Boundaries.",
+    peers=("torch.nn.MarginRankingLoss",),
 )
 def margin_ranking(
     first: Float[ArrayLike, "*rows"],
