@@ -252,7 +252,14 @@ def _stand_in(
         spare = lax.stop_gradient(jnp.where(any_kept, array[first], jnp.asarray(half, array.dtype)))
         return jnp.where(_over_items(kept, array), array, jnp.broadcast_to(spare, array.shape))
 
-    return tuple(map(rowwise, data)), jax.tree.map(shared, options)
+    # An option of one number a row goes with it: a target stands in beside its own trials.
+    single = kept.ndim and all(array.ndim == kept.ndim for array in data)
+
+    def option(value: Any) -> Any:
+        of_rows = single and isinstance(value, Array) and value.shape == kept.shape
+        return rowwise(value) if of_rows else shared(value)
+
+    return tuple(map(rowwise, data)), jax.tree.map(option, options)
 
 
 # --- what the caller gave ---------------------------------------------------------------------

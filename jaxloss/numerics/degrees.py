@@ -47,7 +47,10 @@ def _renyi_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, An
     def of_y() -> Array:
         neither = (y == 0) & (logs == -jnp.inf)
         gaps = jnp.where(neither, 0, jnp.log(y) - logs) - value[..., None]
-        return _slope(gaps, degree) + jnp.exp(multiply(degree, gaps))
+        exponent = multiply(degree, gaps)
+        # Far above, the two terms are one: ∞ less ∞ would be none.
+        far = ((1 + degree) * jnp.exp(exponent) - 1) / jnp.where(exponent > 1, degree, 1)
+        return jnp.where(exponent > 1, far, _slope(gaps, degree) + jnp.exp(exponent))
 
     def of_degree() -> Array:
         gaps = _gaps(logs, y) - value[..., None]
@@ -102,7 +105,8 @@ def _power_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, An
         x = jnp.exp(logs)
         exponent, moved = _moved(logs, log_y, degree)
         near = jnp.abs(exponent) < 1
-        return -jnp.where(near, multiply(x, _slope(gap, degree)), divide(moved - x, degree))
+        slope = _slope(jnp.where(near, gap, 0), degree)
+        return -jnp.where(near, multiply(x, slope), divide(moved - x, degree))
 
     def of_degree() -> Array:
         log_x, x, log_other, _, a = _in_order(logs, y, degree)
@@ -127,7 +131,12 @@ def _amari(log_x: Array, x: Array, log_y: Array, y: Array, a: Array) -> Array:
 
 
 def _moved(log_x: Array, log_y: Array, a: Array) -> tuple[Array, Array]:
-    """The exponent a log(y/x), and y^a x^(1−a)."""
-    neither = (log_x == -jnp.inf) & (log_y == -jnp.inf)
-    exponent = multiply(a, jnp.where(neither, 0, log_y - log_x))
-    return exponent, jnp.exp(multiply(a, log_y) + multiply(1 - a, log_x))
+    """The exponent a log(y/x), and y^a x^(1−a); where x or y is 0, numbers without a derivative."""
+    no_x, no_y = log_x == -jnp.inf, log_y == -jnp.inf
+    log_x, log_y = jnp.where(no_x, 0, log_x), jnp.where(no_y, 0, log_y)
+    endless = jnp.where((a > 0) == no_x, jnp.inf, -jnp.inf)
+    exponent = jnp.where((no_x ^ no_y) & (a != 0), endless, a * jnp.where(no_x | no_y, 0, log_y - log_x))
+    lost = (no_x & ((a < 1) | no_y)) | (no_y & (a > 0))
+    endless = (no_x & (a > 1)) | (no_y & (a < 0))
+    moved = jnp.exp(a * log_y + (1 - a) * log_x)
+    return exponent, jnp.where(lost, 0, jnp.where(endless, jnp.inf, moved))

@@ -96,7 +96,8 @@ def _mixture_entropy_jvp(
     (logs, y, share), (dlogs, dy, dshare) = primals, tangents
     x = jnp.exp(logs)
     mixed, towards, back = share * y + (1 - share) * x, (1 - share) * (x - y), share * (y - x)
-    of_x = -jnp.log1p(divide(back, x))
+    # Where x is 0 nothing changes with its logarithm, to any order.
+    of_x = -jnp.log1p(back / jnp.where(x == 0, 1, x))
     of_y = -jnp.log1p(divide(towards, y))
     from_logs = term(lambda: (1 - share) * multiply(x, of_x), dlogs)
     from_y = term(lambda: share * of_y, dy)

@@ -68,7 +68,7 @@ def contrastive_pair(
     # Each row is in one of the two terms, and nothing in the other: 0·∞ comes from neither.
     friends = jnp.sum(jnp.square(jnp.where(together[..., None], apart, 0)), axis=-1)
     strangers = relu(jnp.where(together, 0, margin) - safe_norm(jnp.where(together[..., None], 0, apart)))
-    return friends + jnp.square(strangers)
+    return friends + jnp.square(strangers) + 0 * margin  # one out of its range spoils every pair
 
 
 @loss(
@@ -170,7 +170,8 @@ def cosine_embedding(
     who = "metric.cosine_embedding"
     first, second, labels = vector_pairs(who, first=first, second=second, labels=labels)
     cosine = jnp.sum(numerics.unit(first) * numerics.unit(second), axis=-1)
-    return jnp.where(labels > 0, numerics.cosine_distance(first, second), relu(cosine - margin))
+    losses = jnp.where(labels > 0, numerics.cosine_distance(first, second), relu(cosine - margin))
+    return losses + 0 * margin  # one out of its range spoils every pair
 
 
 @loss(
@@ -204,7 +205,8 @@ def hinge_embedding(
 
     """
     distances, labels = margins("metric.hinge_embedding", distances=distances, labels=labels)
-    return jnp.where(labels > 0, distances, relu(margin - distances))
+    losses = jnp.where(labels > 0, distances, relu(margin - distances))
+    return losses + 0 * margin  # one out of its range spoils every pair
 
 
 @loss(
