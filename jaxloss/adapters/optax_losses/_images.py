@@ -43,6 +43,7 @@ def dice_loss(
     if there.ndim == given.ndim - 1:
         there = there[..., None]
     given, there = paired("dice_loss", predictions=given, targets=there)
+    weights = None if class_weights is None else _each_class(class_weights, given)
     predicted, rest = _of_logits(given) if apply_softmax else _of_probabilities(given)
     axis = tuple(range(1, given.ndim - 1)) if axis is None else axis
     shared, false, missed = (
@@ -50,8 +51,8 @@ def dice_loss(
     )
     smooth, alpha, beta = (jnp.asarray(option, given.dtype) for option in (smooth, alpha, beta))
     losses = numerics.share(alpha * false + beta * missed, shared + smooth)
-    if class_weights is not None:
-        losses = losses * _each_class(class_weights, losses)
+    if weights is not None:
+        losses = losses * jnp.broadcast_to(weights, losses.shape)
     if ignore_background and given.shape[-1] > 1:
         losses = losses[..., 1:]
     reduce = _REDUCTIONS[reduction]
@@ -74,15 +75,13 @@ def _of_probabilities(given: Array) -> tuple[Array, Array]:
     return predicted, 1 - predicted
 
 
-def _each_class(weights: ArrayLike, losses: Array) -> Array:
-    weights = jnp.asarray(weights, losses.dtype)
-    if weights.shape != losses.shape[-1:]:
-        msg = (
-            f"dice_loss: `class_weights` {weights.shape} must have shape {losses.shape[-1:]}; "
-            "give one a class."
-        )
+def _each_class(weights: ArrayLike, given: Array) -> Array:
+    weights = jnp.asarray(weights, given.dtype)
+    if weights.shape != given.shape[-1:]:
+        wanted = given.shape[-1:]
+        msg = f"dice_loss: `class_weights` {weights.shape} must have shape {wanted}; give one a class."
         raise ValueError(msg)
-    return jnp.broadcast_to(weights, losses.shape)
+    return weights
 
 
 def multiclass_generalized_dice_loss(
