@@ -322,4 +322,5 @@ def auc_squared_hinge(
     shift = jnp.where(negative, jnp.asarray(margin, scores.dtype)[..., None], 0)
     positives, negatives = (jnp.sum(x, axis=-1, dtype=scores.dtype) for x in (positive, negative))
     leads = squared_leads(scores, jnp.broadcast_to(shift, scores.shape), negative, positive)
-    return leads / jnp.maximum(positives * negatives, 1)
+    # A margin out of range spoils every list.
+    return leads / jnp.maximum(positives * negatives, 1) + 0 * margin

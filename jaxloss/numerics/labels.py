@@ -1,5 +1,6 @@
 """Probabilities whose derivative keeps its digits where one class has all, and what a clipped one costs."""
 
+import math
 from typing import Any
 
 import jax
@@ -29,9 +30,10 @@ def _clipped_softplus_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any
     (x, clip), (dx, dclip) = primals, tangents
     clip = jnp.asarray(clip, x.dtype)
     costs = jnp.where(sigmoid(x) <= clip, 0, 1)  # not >, for a NaN to pass
-    # Divided through by σ(−x), which underflows where the odds do not matter any more.
-    odds = jnp.minimum(jnp.exp(x), jnp.finfo(x.dtype).max)
-    from_x = term(lambda: costs * sigmoid(x) / (1 + (clip + clip * odds)), dx)
+    # Divided through by σ(−x), which underflows; m e^x, where e^x alone overflows, by a logarithm.
+    limit = math.log(jnp.finfo(x.dtype).max) - 1
+    odds = jnp.where(x > limit, jnp.exp(x + jnp.log(clip)), clip * jnp.exp(jnp.minimum(x, limit)))
+    from_x = term(lambda: costs * sigmoid(x) / (1 + (clip + odds)), dx)
     from_clip = term(lambda: -divide(costs.astype(x.dtype), sigmoid(-x) + clip), dclip)
     return clipped_softplus(x, clip), from_x + from_clip
 
