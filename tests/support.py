@@ -283,7 +283,10 @@ def check_more_gradients(loss, case, data, options) -> None:
         expected = case.over_rows(formula, data, options)
         found = slope(loss, position)(data, options)
         clear = decided.reshape(decided.shape + (1,) * (expected.ndim - decided.ndim))
-        scale = np.abs(expected) + np.abs(case.values(data, options)).reshape(clear.shape)
+        if position in case.more_scales:
+            scale = np.abs(case.over_rows(case.more_scales[position], data, options))
+        else:
+            scale = np.abs(expected) + np.abs(case.values(data, options)).reshape(clear.shape)
         close(np.where(clear, found, 0), np.where(clear, expected, 0), scale, 1e-10)
 
 

@@ -26,7 +26,8 @@ class Case:
     """One loss under one choice of options, judged row by row.
 
     value, gradient: of one row, ℓ and ∂ℓ/∂(first argument); an item is a list of numbers.
-    more_gradients: ∂ℓ/∂(another argument) of one row, by the argument's position.
+    more_gradients: ∂ℓ/∂(another argument) of one row, by the argument's position; more_scales: the size
+    rounding errors of it are measured against, where it is not the derivative and the loss.
     option_gradients: ∂ℓ/∂option of one row, in the option's shape (a number where `row_options` has it).
     draws: data and options with every awkward point; calm: the same of moderate size.
     scale, gradient_scale: the size rounding errors are measured against, where it is not |ℓ| or |∂ℓ|;
@@ -47,6 +48,7 @@ class Case:
     draws: st.SearchStrategy[tuple[Data, Options]]
     calm: st.SearchStrategy[tuple[Data, Options]]
     more_gradients: Mapping[int, RowFormula] = dataclasses.field(default_factory=dict)
+    more_scales: Mapping[int, RowFormula] = dataclasses.field(default_factory=dict)
     option_gradients: Mapping[str, RowFormula] = dataclasses.field(default_factory=dict)
     scale: RowFormula | None = None
     gradient_scale: RowFormula | None = None

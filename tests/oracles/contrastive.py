@@ -97,8 +97,13 @@ def of_cosines(formula, sharpness, labelled=True):
     def by_second(first, second, **options):
         return through_norm(parts(first, second, **options)[1].T @ unit(first), second)
 
+    def by_second_scale(first, second, **options):
+        slopes = np.abs(parts(first, second, **options)[1]).T
+        return through_norm(slopes @ np.abs(unit(first)), second, size=True) * (1 + 2 * sharpness(**options))
+
     fields = {"value": value, "gradient": gradient, "scale": scale, "gradient_scale": gradient_scale}
-    return fields | ({} if labelled else {"more_gradients": {1: by_second}})
+    also = {"more_gradients": {1: by_second}, "more_scales": {1: by_second_scale}}
+    return fields | ({} if labelled else also)
 
 
 def in_scaling(formula, change, labelled=True):
