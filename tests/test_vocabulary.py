@@ -48,11 +48,11 @@ DATA = {
 }
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
-    "alpha", "beta", "bias", "c", "class_counts", "class_weights", "clip", "delta", "epsilon",
+    "alpha", "beta", "bias", "c", "class_counts", "class_weights", "clip", "delta", "end_scores", "epsilon",
     "evidence_penalty", "expectile", "gamma", "gamma_neg", "gamma_pos", "label_smoothing", "log_zero",
     "logit_scale", "margin", "p", "pos_weight", "power", "prior_log_variance", "prior_mean", "priors",
-    "q", "quantile", "scale", "smooth", "student_temperature", "teacher_temperature", "temperature",
-    "thresholds", "trials", "z_loss",
+    "q", "quantile", "scale", "smooth", "start_scores", "student_temperature", "teacher_temperature",
+    "temperature", "thresholds", "transitions", "trials", "z_loss",
 }  # fmt: skip
 OTHER = {
     "blank",
