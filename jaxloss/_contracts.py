@@ -834,3 +834,50 @@ def named(who: str, logits: Array, labels: Array, there: Array, blank: int | Arr
     _report(who, "labels", labels, valid | ~there, wanted)
     sound = jnp.all(valid | ~there, axis=-1)
     return jnp.where(sound, jnp.ones((), logits.dtype), jnp.nan)
+
+
+def tagged(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Logits `[*rows, T, K]` and a class id for each place `[*rows, T]`; third, which places there are."""
+    first, second = arrays
+    logits, labels = sequences(who, 2, **arrays)
+    if labels.shape != logits.shape[:-1]:
+        msg = (
+            f"{who}: `{first}` {logits.shape} and `{second}` {labels.shape} must have the same places, the "
+            f"last axis of `{second}`; give one label a place."
+        )
+        raise ValueError(msg)
+    return logits, labels, own_mask(who, where, labels.shape)
+
+
+def transduced(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
+    """Logits `[*rows, T, 1 + N, K]` of each frame after each number of labels; labels `[*rows, N]`."""
+    first, second = arrays
+    logits, labels = sequences(who, 3, **arrays)
+    if logits.shape[-2] != labels.shape[-1] + 1:
+        msg = (
+            f"{who}: `{first}` {logits.shape} must have a state for each number of labels said, one more "
+            f"than `{second}` {labels.shape}, before the classes; give [*rows, frames, 1 + labels, classes]."
+        )
+        raise ValueError(msg)
+    return logits, labels
+
+
+def class_scores(who: str, logits: Array, **scores: tuple[ArrayLike | None, int]) -> list[Array]:
+    """Scores that all rows share, each with as many axes of K as it says; zeros where none are given."""
+    found = []
+    for name, (given, ndim) in scores.items():
+        shape = logits.shape[-1:] * ndim
+        array = jnp.zeros(shape, logits.dtype) if given is None else jnp.asarray(given, logits.dtype)
+        if array.shape != shape:
+            msg = f"{who}: `{name}` {array.shape} must have shape {shape}, as there are classes; reshape it."
+            raise ValueError(msg)
+        found.append(array)
+    return found
+
+
+def sequences_with_places(
+    logits: Array, labels: Array, *, where: ArrayLike | None = None, **_: object
+) -> Array | None:
+    """The sequences a mean counts: those with any place."""
+    del labels
+    return None if where is None else jnp.any(own_mask("mean", where, logits.shape[:-1]), axis=-1)

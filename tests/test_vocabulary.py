@@ -51,11 +51,11 @@ DATA = {
 # Every option there is. Those in the second set are data or a choice of rows, and have no range.
 NUMERIC = {
     "alpha", "beta", "bias", "c", "class_counts", "class_weights", "clip", "covariance_weight", "delta",
-    "epsilon", "evidence_penalty", "expectile", "gamma", "gamma_neg", "gamma_pos", "invariance_weight",
-    "label_smoothing", "log_zero", "logit_scale", "margin", "off_diagonal_weight", "p", "pos_weight",
-    "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale", "smooth",
-    "student_temperature", "t1", "t2", "teacher_temperature", "temperature", "thresholds", "trials",
-    "variance_weight", "z_loss",
+    "end_scores", "epsilon", "evidence_penalty", "expectile", "gamma", "gamma_neg", "gamma_pos",
+    "invariance_weight", "label_smoothing", "log_zero", "logit_scale", "margin", "off_diagonal_weight", "p",
+    "pos_weight", "power", "prior_log_variance", "prior_mean", "priors", "q", "quantile", "scale", "smooth",
+    "start_scores", "student_temperature", "t1", "t2", "teacher_temperature", "temperature", "thresholds",
+    "transitions", "trials", "variance_weight", "z_loss",
 }  # fmt: skip
 OTHER = {
     "blank",

@@ -9,6 +9,8 @@ Every rule is a `jax.custom_jvp`, so forward mode, Hessians and Hessian-vector p
 the primal under differentiation is the plain primal. None of them hides a NaN that was given.
 """
 
+from jaxloss.numerics.alignments import turns_surprise
+from jaxloss.numerics.chains import chain_surprise
 from jaxloss.numerics.classes import (
     class_pivot,
     expected_cost,
@@ -19,6 +21,7 @@ from jaxloss.numerics.classes import (
     pick,
     surprise,
     surprises,
+    surprises_of,
 )
 from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.degrees import power_divergence, renyi_divergence
@@ -101,6 +104,7 @@ __all__ = [
     "binomial_deviance",
     "binomial_deviance_of_logits",
     "biweight",
+    "chain_surprise",
     "class_pivot",
     "clipped_softplus",
     "clipped_square",
@@ -172,9 +176,11 @@ __all__ = [
     "surplus_entropy",
     "surprise",
     "surprises",
+    "surprises_of",
     "tempered_divergence",
     "tempered_surprises",
     "tilted_square",
+    "turns_surprise",
     "tweedie_deviance",
     "tweedie_deviance_of_log",
     "unit",

@@ -93,6 +93,36 @@ def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tu
 surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
 
 
+@jax.custom_jvp
+def surprises_of(logits: Array, ids: Array) -> Array:
+    """`surprise` of several ids of each row, `[..., n]`, from one pass over the classes."""
+    return _surprises_of(logits, ids)[0]
+
+
+def _surprises_of(logits: Array, ids: Array) -> tuple[Array, Array]:
+    """The surprises, and the softmax."""
+    pivot = class_pivot(logits)
+    each = [pick(logits, ids[..., n]) for n in range(ids.shape[-1])]
+    leads = jnp.stack(each, axis=-1) - pivot[..., None]
+    log_sum = log_normaliser(logits, pivot, jnp.any(_at_pivot(leads), axis=-1))
+    return log_sum[..., None] - _settled(leads, log_sum[..., None]), _shares(logits, pivot, log_sum)
+
+
+def _surprises_of_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (logits, ids), (dlogits, _) = primals, tangents
+    value, shares = _surprises_of(logits, ids)
+    at_ids = jnp.expm1(-value)
+
+    def moved(n: int) -> Array:
+        named = _names(ids[..., n], logits)
+        return jnp.sum(jnp.where(named, at_ids[..., n, None], shares) * dlogits, axis=-1)
+
+    return value, jnp.stack([moved(n) for n in range(ids.shape[-1])], axis=-1)
+
+
+surprises_of.defjvp(_surprises_of_jvp, symbolic_zeros=True)
+
+
 def surprises(logits: Array) -> Array:
     """−log softmax(z) of every class, never negative: a difference of two terms that have its sign."""
     pivot = class_pivot(logits)

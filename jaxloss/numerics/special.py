@@ -307,14 +307,14 @@ def zero_inflated_nll(logits: Array, log_rate: Array, counts: Array) -> Array:
     both = larger + jnp.log1p(jnp.exp(smaller - larger))
     none = -jnp.where(missing < 0.5, log1p(-jnp.minimum(missing, 0.5)), both)
     some = softplus(logits) + poisson_nll(log_rate, counts)
-    return jnp.where(counts > 0, some, none)
+    return jnp.where(counts == 0, none, some)  # a NaN is not 0
 
 
 def _zero_inflated_nll_jvp(
     primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]
 ) -> tuple[Array, Any]:
     (logits, log_rate, counts), (dlogits, drate, dcounts) = primals, tangents
-    rate, some = jnp.exp(log_rate), counts > 0
+    rate, some = jnp.exp(log_rate), counts != 0
 
     def by_logits() -> Array:
         none = sigmoid(logits + rate) * sigmoid(-logits) * jnp.expm1(-rate)

@@ -98,7 +98,7 @@ class Case:
         option = np.asarray(option)
         if option.shape[: len(rows)] == rows:  # one a row already, as a mask of items is
             return option
-        item = () if name in self.row_options else option.shape[-1:]
+        item = () if name in self.row_options else option.shape
         return np.broadcast_to(option, rows + item)
 
     def values(self, data: Data, options: Options) -> np.ndarray:
