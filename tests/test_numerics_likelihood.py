@@ -1,5 +1,6 @@
 """The special functions of the likelihoods against mpmath, each within the ULPs its docstring states."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -273,7 +274,9 @@ def test_each_derivative_keeps_to_its_ulps(spec, dtype):
     for position, slope in enumerate(spec.slopes):
         got = jax.jit(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
         against = measured(spec, 1 + position, rows)
-        assert ulps(got, [slope(*row) for row in rows], against).max() <= stated(spec.function)
+        # A docstring that has another number for the derivative has it last.
+        bound = int(re.findall(r"to (\d+) ULPs", spec.function.__doc__)[-1])
+        assert ulps(got, [slope(*row) for row in rows], against).max() <= bound
 
 
 @every_dtype

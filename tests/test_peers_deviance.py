@@ -125,7 +125,7 @@ def test_scikit_learns_metric_is_noise_next_to_a_perfect_prediction(metrics):
     y, mean = np.array([1.0]), np.array([1.0 + 1e-9])
     true = 0.5e-18
     theirs = metrics.mean_poisson_deviance(y, mean) / 2
-    assert abs(theirs - true) > 10 * true
+    assert abs(theirs - true) >= true  # 0 or noise: no digit is left
     assert float(jl.deviance.poisson(mean, y, link="identity")[0]) == pytest.approx(true, rel=1e-6)
 
 

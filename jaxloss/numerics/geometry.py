@@ -49,15 +49,17 @@ def norm_of_degree(x: Array, degree: Array) -> Array:
     """
     scale = magnitude(x)
     total = _power_sum(_ratios(x, scale, degree), degree)
+    size = jnp.where(jnp.isinf(degree), jnp.max(jnp.abs(x), axis=-1, initial=0), scale[..., 0])
     # The signs are 1, but for what a power would hide: 1 of a degree that is NaN, and 0 of a zero vector.
-    return jnp.sign(degree) * scale[..., 0] * (jnp.sign(total) * jnp.power(total, 1 / degree))
+    return jnp.sign(degree) * size * (jnp.sign(total) * jnp.power(total, 1 / degree))
 
 
 def _ratios(x: Array, scale: Array, degree: Array) -> Array:
-    """x over its largest entry, which to the power ∞ is 1 though the division has rounded it below."""
+    """x over its scale; for the degree ∞ the signs of its largest entries, though a division has rounded."""
     ratios = x / scale
-    largest = jnp.isinf(degree) & (jnp.abs(ratios) > 1 - 4 * jnp.finfo(x.dtype).eps)
-    return jnp.where(largest, jnp.sign(x), ratios)
+    size = jnp.abs(ratios)
+    largest = size > (1 - 4 * jnp.finfo(x.dtype).eps) * jnp.max(size, axis=-1, keepdims=True, initial=0)
+    return jnp.where(jnp.isinf(degree), jnp.where(largest, jnp.sign(x), 0 * ratios), ratios)
 
 
 def _power_sum(ratios: Array, degree: Array) -> Array:
