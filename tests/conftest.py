@@ -38,10 +38,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """The programs of a loss that is done are forgotten: hundreds of losses fill a memory."""
-    if nextitem is not None and item.stash[_GROUP] != nextitem.stash[_GROUP]:
-        import support
+    """The programs of a loss that is done, or of a file, are forgotten: those of hundreds fill a memory."""
+    if nextitem is None or _of(item) == _of(nextitem):
+        return
+    import support  # compiles nothing before the settings above hold
 
-        for view in support.VIEWS:
-            view.cache_clear()
-        gc.collect()
+    for view in support.VIEWS:
+        view.cache_clear()
+    if not item.stash[_GROUP]:
+        jax.clear_caches()
+    gc.collect()
+
+
+def _of(item: pytest.Item) -> str:
+    return item.stash[_GROUP] or str(item.path)
