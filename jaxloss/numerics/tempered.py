@@ -101,7 +101,7 @@ def _tempered_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tu
         shared = jnp.sum(multiply(jnp.exp(-surprises), still), axis=-1, keepdims=True) / total
         return cooling * shared - still
 
-    moves = jnp.zeros_like(logits) + term(lambda: 1.0, dlogits)
+    moves = jnp.zeros_like(logits) + term(lambda: jnp.ones_like(logits), dlogits)
     from_logits = jnp.where(cooling == 0, 0, cooling * towards(moves))
     return surprises, from_logits + term(by_temper, dtemper)
 
