@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "losses.*": BASE | CORE,
     # A family in several files, each of which is a family to the others.
     "losses.categorical": {"losses"},
+    "losses.contrastive": {"losses"},
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
     "adapters": set(),
