@@ -1,4 +1,4 @@
-"""The commands to remember: `nox -s lint types tests typed oldest bench package`."""
+"""The commands to remember: `nox -s lint types tests coverage typed oldest bench package`."""
 
 import pathlib
 
@@ -33,10 +33,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite, beside its peers, with coverage, on two processes."""
+    """The whole suite, beside its peers, on two processes."""
     session.install("-e", ".[cli]", *group("test", "peers"))
-    coverage = ("--cov", "--cov-report=term") if not session.posargs else ()
-    session.run("pytest", *PROCESSES, *coverage, *session.posargs)
+    session.run("pytest", *PROCESSES, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The whole suite again, slower, and which lines and branches it reaches."""
+    session.install("-e", ".[cli]", *group("test", "peers"))
+    session.run("pytest", *PROCESSES, "--cov", "--cov-report=term", *session.posargs)
 
 
 @nox.session

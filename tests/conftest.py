@@ -29,12 +29,15 @@ _GROUP = pytest.StashKey[str]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What one process has compiled of a loss, no other compiles again; and then the next loss."""
+    from jaxloss._loss import CARDS  # loaded by now, under the settings above
+
     for item in items:
-        of_a_loss = re.search(r"\b[a-z]+\.[a-z]\w+", item.name)
-        item.stash[_GROUP] = of_a_loss[0] if of_a_loss else ""
-        if of_a_loss and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(of_a_loss[0]))
+        named = [name for name in re.findall(r"[a-z]+\.\w+", item.name) if name in CARDS]
+        item.stash[_GROUP] = named[0] if named else ""
+        if named and config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(named[0]))
     items.sort(key=lambda item: item.stash[_GROUP])
+    gc.freeze()  # what is loaded by now stays: no collection below is to walk through it
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
