@@ -274,7 +274,9 @@ def approx_ndcg(
     ranks = 1 + jnp.sum(jnp.where(others | jnp.isnan(ahead), ahead, 0), axis=-1)
     gains = jnp.expm1(labels * math.log(2))
     places = 1 + lax.broadcasted_iota(gains.dtype, gains.shape, gains.ndim - 1)
-    ideal = jnp.sum(jnp.sort(gains, axis=-1, descending=True) / jnp.log1p(places), axis=-1)
+    # Items that are not there come last: among items without a gain too, where it has a derivative.
+    best = jnp.sort(jnp.where(kept, gains, -1), axis=-1, descending=True)
+    ideal = jnp.sum(jnp.where(best < 0, 0, best) / jnp.log1p(places), axis=-1)
     return -divide(jnp.sum(gains / jnp.log1p(ranks), axis=-1), ideal)
 
 

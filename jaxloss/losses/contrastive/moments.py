@@ -99,8 +99,8 @@ def vicreg(
 ) -> Float[Array, "*rows"]:
     """Two views' distance, and the batch's penalties of features that do not vary, or vary together.
 
-        ℓ_a = λ/D ‖x_a − x′_a‖² + Σ over views of [μ/2D Σ_j max(0, 1 − √(C_jj + ε)) + ν/D Σ_{i≠j} C_ij²]
-        ∂ℓ_a/∂x_a = 2λ/D (x_a − x′_a) + what comes through the covariances C
+        ℓ = λ/D ‖x_a − x′_a‖² + Σ over views of [μ/2D Σ_j max(0, 1 − √(C_jj + ε)) + ν/D Σ_{i≠j} C_ij²]
+        ∂ℓ/∂x_a = 2λ/D (x_a − x′_a) + what comes through the covariances C
 
     with the rows' covariances C over rows − 1. The distance is taken over D, and the deviations halved,
     as in the authors' program, for which the weights were found. At a deviation of 1 the derivative is 0.
