@@ -7,7 +7,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Real
 
-from jaxloss._contracts import BINARY, LISTS, NON_NEGATIVE, POSITIVE, REAL, listed, lists_with_items
+from jaxloss._contracts import FLAGS, LISTS, NON_NEGATIVE, POSITIVE, REAL, listed, lists_with_items
 from jaxloss._loss import Claims, loss
 from jaxloss.numerics import class_pivot, divide, expected_surprise, relu, sigmoid, softplus, squared_leads
 
@@ -223,7 +223,7 @@ def bpr(
         ValueError: shapes that do not fit.
 
     """
-    leads, pairs = _leads(*listed("ranking.bpr", where, BINARY, scores=scores, labels=labels))
+    leads, pairs = _leads(*listed("ranking.bpr", where, FLAGS, scores=scores, labels=labels))
     count = jnp.sum(pairs, axis=(-2, -1), keepdims=True, dtype=leads.dtype)
     return _over_pairs(softplus(-leads) / jnp.maximum(count, 1), pairs)
 
@@ -319,7 +319,7 @@ def auc_squared_hinge(
         ValueError: shapes that do not fit; a concrete margin below 0.
 
     """
-    scores, labels, kept = listed("ranking.auc_squared_hinge", where, BINARY, scores=scores, labels=labels)
+    scores, labels, kept = listed("ranking.auc_squared_hinge", where, FLAGS, scores=scores, labels=labels)
     positive, negative = kept & (labels == 1), kept & (labels == 0)
     shift = jnp.where(negative, jnp.asarray(margin, scores.dtype)[..., None], 0)
     positives, negatives = (jnp.sum(x, axis=-1, dtype=scores.dtype) for x in (positive, negative))
