@@ -5,7 +5,15 @@ holds it, and an error in words under `jl.checked`.
 """
 
 from jaxloss._contracts.batches import batched, coupled_rows, grouped, listed, lists_with_items, matched
-from jaxloss._contracts.checks import CHECKING, compute_dtype, is_off, on_trailing_axes, poison, spoil_outside
+from jaxloss._contracts.checks import (
+    CHECKING,
+    compute_dtype,
+    is_off,
+    on_trailing_axes,
+    own_mask,
+    poison,
+    spoil_outside,
+)
 from jaxloss._contracts.classes import (
     Labels,
     classified,
@@ -71,7 +79,6 @@ from jaxloss._contracts.rows import (
 from jaxloss._contracts.sequences import (
     class_scores,
     named,
-    places,
     sequences,
     sequences_with_places,
     tagged,
@@ -139,9 +146,9 @@ __all__ = [
     "mixed",
     "named",
     "on_trailing_axes",
+    "own_mask",
     "paired",
     "pixels_kept",
-    "places",
     "poison",
     "ranked",
     "scalar_pairs",

@@ -150,15 +150,15 @@ def one_a_row(
         raise ValueError(msg)
 
 
-def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
+def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...], name: str = "where") -> Array:
     """The mask that a loss takes itself, of what it masks the shape; all of it where none is given."""
     if where is None:
         return jnp.ones(shape, bool)
     mask = jnp.asarray(where)
     if mask.dtype != jnp.bool_:
-        refuse(who, "where", "bool", str(mask.dtype), "pass `mask != 0`")
+        refuse(who, name, "bool", str(mask.dtype), "pass `mask != 0`")
     if mask.ndim != len(shape) or any(a not in (1, b) for a, b in zip(mask.shape, shape, strict=True)):
         fix = "size-1 axes broadcast, others must match"
-        msg = f"{who}: `where` {mask.shape} must have the shape {shape}; {fix}."
+        msg = f"{who}: `{name}` {mask.shape} must have the shape {shape}; {fix}."
         raise ValueError(msg)
     return jnp.broadcast_to(mask, shape)

@@ -24,17 +24,6 @@ def sequences(who: str, item_ndim: int, **arrays: ArrayLike) -> tuple[Array, Arr
     return logits.astype(compute_dtype(logits)), labels
 
 
-def places(who: str, name: str, where: ArrayLike | None, shape: tuple[int, ...]) -> Array:
-    """The places of a sequence that there are, bool; all of them where none are named."""
-    there = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
-    if there.dtype != jnp.bool_:
-        refuse(who, name, "bool", str(there.dtype), "pass `mask != 0`")
-    if there.shape != shape:
-        msg = f"{who}: `{name}` {there.shape} must have shape {shape}, one flag a place; broadcast it."
-        raise ValueError(msg)
-    return there
-
-
 def named(who: str, logits: Array, labels: Array, there: Array, blank: int | Array | None = None) -> Array:
     """1 for a row whose labels, those that are there, all name a class (not the blank); NaN for another."""
     classes = logits.shape[-1]

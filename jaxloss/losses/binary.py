@@ -30,6 +30,7 @@ _BRIER_SLOPE, _BRIER_CURVATURE = 8 / 27, 0.15405857012136
     source="Good (1952), Rational Decisions; torch's BCEWithLogitsLoss for pos_weight.",
     peers=(
         "optax.losses.sigmoid_binary_cross_entropy",
+        "jaxopt.loss.binary_logistic_loss",
         "torch.nn.BCEWithLogitsLoss",
         "keras.losses.BinaryCrossentropy",
         "sklearn._loss.HalfBinomialLoss",
@@ -309,7 +310,7 @@ def logistic(
         elicits="mode",
     ),
     source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3.",
-    peers=("optax.losses.hinge_loss", "keras.losses.Hinge"),
+    peers=("optax.losses.hinge_loss", "keras.losses.Hinge", "jaxopt.loss.binary_hinge_loss"),
 )
 def hinge(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
@@ -413,7 +414,7 @@ def exponential(
     domain=_MARGIN,
     claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, convex=True, lipschitz=1.0),
     source="Rosenblatt (1958), The Perceptron: A Probabilistic Model, Psychological Review 65(6).",
-    peers=("optax.losses.perceptron_loss",),
+    peers=("optax.losses.perceptron_loss", "jaxopt.loss.binary_perceptron_loss"),
 )
 def perceptron(
     scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]

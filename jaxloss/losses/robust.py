@@ -39,7 +39,7 @@ _CONVEX = Claims(
     options={"delta": POSITIVE},
     claims=_CONVEX,
     source="Huber (1964), Robust Estimation of a Location Parameter, Ann. Math. Statist. 35(1).",
-    peers=("optax.losses.huber_loss", "torch.nn.HuberLoss", "keras.losses.Huber"),
+    peers=("optax.losses.huber_loss", "torch.nn.HuberLoss", "keras.losses.Huber", "jaxopt.loss.huber_loss"),
 )
 def huber(
     predictions: Float[ArrayLike, "*rows"],

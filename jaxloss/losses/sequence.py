@@ -12,7 +12,7 @@ from jaxloss._contracts import (
     Named,
     class_scores,
     named,
-    places,
+    own_mask,
     sequences,
     sequences_with_places,
     tagged,
@@ -66,8 +66,8 @@ def ctc(
     """
     who = "sequence.ctc"
     logits, labels = sequences(who, 2, logits=logits, labels=labels)
-    frames = places(who, "logit_where", logit_where, logits.shape[:-1])
-    there = places(who, "label_where", label_where, labels.shape)
+    frames = own_mask(who, logit_where, logits.shape[:-1], "logit_where")
+    there = own_mask(who, label_where, labels.shape, "label_where")
     spelled = jnp.where(there, labels, jnp.asarray(blank, labels.dtype))
     if label_where is not None:
         spelled = jnp.take_along_axis(spelled, jnp.argsort(~there, axis=-1, stable=True), axis=-1)
@@ -121,8 +121,8 @@ def transducer(
     """
     who = "sequence.transducer"
     logits, labels = transduced(who, logits=logits, labels=labels)
-    frames = places(who, "logit_where", logit_where, logits.shape[:-2])
-    there = places(who, "label_where", label_where, labels.shape)
+    frames = own_mask(who, logit_where, logits.shape[:-2], "logit_where")
+    there = own_mask(who, label_where, labels.shape, "label_where")
     sound = named(who, logits, labels, there, blank)
     # No mask keeps the NaN of a wrong label from any derivative of its row.
     frames, there = (mask | jnp.isnan(sound)[..., None] for mask in (frames, there))

@@ -47,6 +47,7 @@ from jaxloss._loss import Claims, loss
     "Chowdhery et al. (2022), PaLM, sec. 5 (z_loss).",
     peers=(
         "optax.losses.softmax_cross_entropy",
+        "jaxopt.loss.multiclass_logistic_loss",
         "optax.losses.softmax_cross_entropy_with_integer_labels",
         "optax.losses.safe_softmax_cross_entropy",
         "torch.nn.CrossEntropyLoss",

@@ -46,6 +46,7 @@ _SHARP = Claims(
     counts=counted,
     peers=(
         "optax.losses.multiclass_hinge_loss",
+        "jaxopt.loss.multiclass_hinge_loss",
         "keras.losses.CategoricalHinge",
     ),
 )
@@ -155,7 +156,7 @@ def weston_watkins(
     source="Collins (2002), Discriminative Training Methods for Hidden Markov Models: Theory and Experiments "
     "with Perceptron Algorithms, fig. 1.",
     counts=counted,
-    peers=("optax.losses.multiclass_perceptron_loss",),
+    peers=("optax.losses.multiclass_perceptron_loss", "jaxopt.loss.multiclass_perceptron_loss"),
 )
 def perceptron(
     logits: Float[ArrayLike, "*rows classes"],
