@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A first example compiles: a deadline would time the compiler.
 _SLOW_START = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile("default", deadline=None, max_examples=16, suppress_health_check=_SLOW_START)
+settings.register_profile("default", deadline=None, max_examples=12, suppress_health_check=_SLOW_START)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if named and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(named[0]))
     items.sort(key=lambda item: item.stash[_GROUP])
-    gc.freeze()  # what is loaded by now stays: no collection below is to walk through it
+    gc.freeze()  # what is there by now stays: no collection is to walk through it
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -51,6 +51,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if not item.stash[_GROUP]:
         jax.clear_caches()
     gc.collect()
+    gc.freeze()
 
 
 def _of(item: pytest.Item) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from oracles import ROWS, Case
+from programs import identical
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -101,14 +102,25 @@ def rows(loss):
     return lambda data, options: loss(*data, **options)
 
 
+@view
+def rows_and_slope(loss):
+    """The losses, and ∂Σℓ/∂(first argument)."""
+
+    def run(data, options):
+        losses, pullback = jax.vjp(lambda x: loss(x, *data[1:], **options), data[0])
+        return losses, pullback(jnp.ones_like(losses))[0]
+
+    return run
+
+
 def _total(loss, data, options, cotangent=None):
     losses = loss(*data, **options)
     return jnp.sum(losses if cotangent is None else losses * cotangent)
 
 
 @view
-def slope(loss, position: int = 0):
-    """∂Σℓ/∂(first argument), or another."""
+def slope_by(loss, position: int):
+    """∂Σℓ/∂(an argument)."""
 
     def run(data, options):
         def total(x):
@@ -161,7 +173,10 @@ def directional(loss):
 
 @view
 def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, second: bool):
-    """A masked, weighted mean with its derivatives by all data, options and weights; the second order too."""
+    """A masked, weighted mean with its derivatives by all data, options and weights.
+
+    Or, of second order, its derivative by the first data along one direction, and that of its gradient.
+    """
 
     def run(data, options, where, weights):
         def total(real_data, chosen, weights):
@@ -178,7 +193,9 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
         def of_first(x):
             return total([x, *given[0][1:]], *given[1:])
 
-        return {"forward": jax.jacfwd(of_first)(data[0]), "hessian": jax.hessian(of_first)(data[0])}
+        direction = jnp.cos(jnp.arange(data[0].size, dtype=data[0].dtype)).reshape(data[0].shape)
+        _, (forward, curvature) = jax.jvp(jax.value_and_grad(of_first), (data[0],), (direction,))
+        return {"forward": forward, "curvature": curvature}
 
     return run
 
@@ -253,7 +270,7 @@ def taken(case: Case, data, options, index):
 
 def check_value(loss, case, data, options) -> None:
     close(
-        rows(loss)(data, options),
+        rows_and_slope(loss)(data, options)[0],
         case.values(data, options),
         case.value_scale(data, options),
         1e-12,
@@ -271,7 +288,7 @@ def decided_rows(case, data, options, ulp: float) -> np.ndarray:
 def check_gradient(loss, case, data, options) -> None:
     decided = decided_rows(case, data, options, DOUBLE_ULP)
     decided = decided.reshape(decided.shape + (1,) * case.item_ndim)
-    found, expected = slope(loss)(data, options), case.gradients(data, options)
+    found, expected = rows_and_slope(loss)(data, options)[1], case.gradients(data, options)
     scale = case.slope_scale(data, options)
     close(np.where(decided, found, 0), np.where(decided, expected, 0), scale, 1e-10)
 
@@ -281,7 +298,7 @@ def check_more_gradients(loss, case, data, options) -> None:
     decided = decided_rows(case, data, options, DOUBLE_ULP)
     for position, formula in case.more_gradients.items():
         expected = case.over_rows(formula, data, options)
-        found = slope(loss, position)(data, options)
+        found = slope_by(loss, position)(data, options)
         clear = decided.reshape(decided.shape + (1,) * (expected.ndim - decided.ndim))
         if position in case.more_scales:
             scale = np.abs(case.over_rows(case.more_scales[position], data, options))
@@ -327,8 +344,9 @@ def check_finite_differences(loss, case, data, options) -> None:
     smooth = distance > FAR_FROM_A_KINK
     items = smooth.reshape(smooth.shape + (1,) * case.item_ndim)
     found = directional(loss)(data, options, direction)
-    values = [np.asarray(rows(loss)(point, options)) for point in (ahead, behind)]
-    slopes = [np.asarray(slope(loss)(point, options)) for point in (ahead, behind)]
+    values, slopes = zip(
+        *(map(np.asarray, rows_and_slope(loss)(point, options)) for point in (ahead, behind)), strict=True
+    )
     first_order = (values[0] - values[1]) / (2 * STEP)
     second_order = (slopes[0] - slopes[1]) / (2 * STEP)
     contracted = np.asarray(found["reverse"]) * direction
@@ -350,22 +368,38 @@ def check_finite_differences(loss, case, data, options) -> None:
 
 
 def check_value_under_differentiation(loss, case, data, options) -> None:
-    """Bit for bit, one operation at a time: fusion may round a product and a sum once instead of twice."""
+    """The same operations; if not, then bit for bit one operation at a time: fusion rounds as it likes."""
 
     def of_first(x):
         return loss(x, *data[1:], **options)
 
+    def in_reverse(x):
+        return jax.vjp(of_first, x)[0]
+
+    def forward(x):
+        return jax.jvp(of_first, (x,), (jnp.ones_like(x),))[0]
+
+    first = jnp.asarray(data[0])
+    if identical(first, of_first, in_reverse, forward):
+        return
     with jax.disable_jit():
-        first = jnp.asarray(data[0])
         plain = of_first(first)
-        same(plain, jax.vjp(of_first, first)[0], "reverse")
-        same(plain, jax.jvp(of_first, (first,), (jnp.ones_like(first),))[0], "forward")
+        same(plain, in_reverse(first), "reverse")
+        same(plain, forward(first), "forward")
 
 
-def check_jit(loss, case, data, options) -> None:
+def check_eager(loss, case, data, options) -> None:
+    """The loss called as it is, is the loss compiled into something larger."""
+    scale = case.value_scale(data, options)
+    found = rows_and_slope(loss)(data, options)[0]
+    close(found, loss(*data, **options), scale, 1e-13, square=case.quadratic)
+
+
+def check_one_operation_at_a_time(loss, case, data, options) -> None:
     with jax.disable_jit():
-        eager = loss(*map(jnp.asarray, data), **options)
-    close(rows(loss)(data, options), eager, case.value_scale(data, options), 1e-13, square=case.quadratic)
+        stepwise = loss(*map(jnp.asarray, data), **options)
+    scale = case.value_scale(data, options)
+    close(rows_and_slope(loss)(data, options)[0], stepwise, scale, 1e-13, square=case.quadratic)
 
 
 @view
@@ -407,7 +441,7 @@ def check_vmap_of_batches(loss, case, data, options) -> None:
     stacked = tuple(np.stack(arrays) for arrays in zip(*batches, strict=True))
     own = {name: np.stack([value, value]) for name, value in options.items() if name == "where"}
     shared = {name: value for name, value in options.items() if name != "where"}
-    loop = np.stack([rows(loss)(batch, options) for batch in batches])
+    loop = np.stack([rows_and_slope(loss)(batch, options)[0] for batch in batches])
     scale = np.stack([case.value_scale(batch, options) for batch in batches])
     close(vectorised(loss, tuple(own))(stacked, shared, own), loop, scale, 1e-13)
     close(rows(loss)(stacked, shared | own), loop, scale, 1e-13)
@@ -419,12 +453,9 @@ def check_rows_independent(loss, case, data, options, changed: int) -> None:
     order = np.where(np.arange(ROWS) == changed, source, np.arange(ROWS))
     others = np.arange(ROWS) != changed
     moved = tuple(array[order] for array in data)
-    for view in (rows, slope):
-        same(
-            np.asarray(view(loss)(data, options))[others],
-            np.asarray(view(loss)(moved, options))[others],
-            view.__name__,
-        )
+    found, expected = (rows_and_slope(loss)(given, options) for given in (data, moved))
+    for a, b, what in zip(found, expected, ("value", "gradient"), strict=True):
+        same(np.asarray(a)[others], np.asarray(b)[others], what)
 
 
 def poisoned(data, removed, value):
@@ -435,36 +466,48 @@ def poisoned(data, removed, value):
     return tuple(filled)
 
 
+def harmless(loss, data, options) -> np.ndarray:
+    """The rows whose loss and derivatives are finite: with no weight they are nothing."""
+    found = [np.asarray(array).reshape(ROWS, -1) for array in rows_and_slope(loss)(data, options)]
+    return np.flatnonzero(np.all([np.isfinite(array).all(axis=1) for array in found], axis=0))
+
+
 def check_masked(
-    loss, case, data, options, removed, value, weights, *, reduction=jl.mean, second=False
+    loss, case, data, options, removed, value, weights, *, reduction=jl.mean, second=False, drop=False
 ) -> None:
-    """A mean over kept rows, NaN behind the mask, is theirs alone, in every derivative."""
+    """A mean over kept rows, NaN behind the mask, is theirs alone, in every derivative.
+
+    It is compared with one without a mask, where the removed rows are harmless ones of no weight; of a loss
+    that couples its rows, and with `drop`, they are not there at all.
+    """
     removed = np.asarray(removed)
     kept = np.setdiff1d(np.arange(ROWS), removed)
-    names = tuple(case.option_gradients)
     thin = one_a_row(case, data)
-    where = np.isin(np.arange(ROWS), kept).reshape(thin)
-    spoiled = np.where(where, weights.reshape(thin), value)
-    run = reduced(reduction, loss, real_positions(data), names, second=second)
-    few, few_options = taken(case, data, options, kept)
-    # What rows do to each other may cancel: then all of a gradient is rounding.
-    floor = np.max(case.slope_scale(few, few_options)) if case.couples else 0.0
-    few_options, all_kept = masked(case, few, few_options, np.ones(KEPT, bool).reshape(thin))
-    options, where = masked(case, data, options, where)
-    found = run(poisoned(data, removed, value), options, where, spoiled)
-    dropped = run(few, few_options, all_kept, weights.reshape(thin)[kept])
-    for name, expected in dropped.items():
-        compare_dropped(name, found[name], expected, kept, removed, floor)
+    where, weights = np.isin(np.arange(ROWS), kept).reshape(thin), weights.reshape(thin)
+    run = reduced(reduction, loss, real_positions(data), tuple(case.option_gradients), second=second)
+    own_options, own_where = masked(case, data, options, where)
+    found = run(poisoned(data, removed, value), own_options, own_where, np.where(where, weights, value))
+    floor, spare = 0.0, [] if drop or case.couples else np.intersect1d(harmless(loss, data, options), kept)
+    if len(spare) == 0:
+        data, options = taken(case, data, options, kept)
+        where, weights = where[kept], weights[kept]
+        if case.couples:  # what rows do to each other may cancel: then all of a gradient is rounding
+            floor = np.max(case.slope_scale(data, options))
+    else:
+        data, options = taken(case, data, options, np.where(where.ravel(), np.arange(ROWS), spare[0]))
+    options, everywhere = masked(case, data, options, np.ones_like(where))
+    expected = run(data, options, everywhere, np.where(where, weights, 0))
+    for name in expected:
+        compare_kept(name, found[name], expected[name], kept, removed, floor)
 
 
-def compare_dropped(name, actual, expected, kept, removed, floor=0.0) -> None:
+def compare_kept(name, actual, expected, kept, removed, floor=0.0) -> None:
     """Leaf by leaf: rows kept are equal, rows removed have no derivative, what the rows share is equal."""
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a), np.asarray(b)
-        for axis in range(a.ndim):
-            if a.shape[axis] == ROWS and b.shape[axis] == KEPT:
-                assert not np.any(np.take(a, removed, axis)), f"{name}: a removed row has a derivative"
-                a = np.take(a, kept, axis)
+        if a.ndim and len(a) == ROWS:
+            assert not np.any(a[removed]), f"{name}: a removed row has a derivative"
+            a, b = a[kept], b if len(b) == KEPT else b[kept]
         close(a, b, np.abs(b).max(initial=floor), 1e-10)
 
 
@@ -530,14 +573,30 @@ def check_mean_is_the_mean(loss, case, data, options) -> None:
     close(weighted_mean(loss, case, data, options, np.ones(ROWS))["value"], expected, scale, 1e-12)
 
 
+def _over_eight_devices(data):
+    by_rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
+    return tuple(jax.device_put(array, by_rows) for array in data)
+
+
 def check_sharded(loss, case, data, options) -> None:
     """Rows over eight devices, the same function."""
-    by_rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
-    spread = tuple(jax.device_put(array, by_rows) for array in data)
+    run = rows_and_slope(loss)
+    (values, slopes), (found, found_slopes) = (
+        run(given, options) for given in (data, _over_eight_devices(data))
+    )
+    close(found, values, case.value_scale(data, options), 1e-13, square=case.quadratic)
+    close(found_slopes, slopes, case.slope_scale(data, options), 1e-13)
+
+
+def check_mean_of_shards(loss, case, data, options) -> None:
+    """A mean over eight devices, and its derivatives by what they share."""
     weights = rng_weights(0)
-    found, expected = (weighted_mean(loss, case, given, options, weights) for given in (spread, data))
+    found, expected = (
+        weighted_mean(loss, case, given, options, weights) for given in (_over_eight_devices(data), data)
+    )
     close(found["value"], expected["value"], np.abs(case.value_scale(data, options)).max(), 1e-13)
-    close(found["data"][0], expected["data"][0], case.slope_scale(data, options), 1e-13)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        close(a, b, np.abs(b).max(), 1e-12)
 
 
 ULP = float(np.finfo(np.float32).eps)
@@ -547,7 +606,7 @@ DOUBLE_ULP = float(np.finfo(np.float64).eps)
 def check_float32(loss, case, data, options) -> None:
     """Against the oracle at the rounded inputs: what float32 can know."""
     narrow, narrow_options = cast(data, np.float32), cast(options, np.float32)
-    found, gradient = rows(loss)(narrow, narrow_options), slope(loss)(narrow, narrow_options)
+    found, gradient = rows_and_slope(loss)(narrow, narrow_options)
     assert found.dtype == np.float32
     assert gradient.dtype == np.float32
     relative = case.ulps * ULP
@@ -574,12 +633,12 @@ def check_bfloat16(loss, case, data, options) -> None:
     half = (jnp.asarray(data[0]).astype(jnp.bfloat16), *cast(data[1:], np.float32))
     wide = (np.asarray(half[0].astype(jnp.float32)), *half[1:])
     narrow_options = cast(options, np.float32)
-    found, expected = rows(loss)(half, narrow_options), rows(loss)(wide, narrow_options)
+    found, gradient = rows_and_slope(loss)(half, narrow_options)
+    expected, reference = map(np.asarray, rows_and_slope(loss)(wide, narrow_options))
     assert found.dtype == jnp.float32
     # To two ULPs: the compiler may round a product and a sum once in one program, twice in the other.
     scale = case.value_scale(wide, narrow_options)
     close(found, expected, scale, 2 * ULP, dtype=np.float32, square=case.quadratic)
-    gradient, reference = slope(loss)(half, narrow_options), np.asarray(slope(loss)(wide, narrow_options))
     assert gradient.dtype == jnp.bfloat16
     scale = HALF_BFLOAT16_ULP * np.abs(reference) + 4 * ULP * case.slope_scale(wide, narrow_options)
     close(gradient.astype(jnp.float32), reference, scale, 1.0, dtype=np.float32)

@@ -146,7 +146,7 @@ def values(name: str, data: Data) -> np.ndarray:
 
 def slopes(name: str, data: Data) -> np.ndarray:
     """Each row's gradient, as a vector."""
-    gradient = np.asarray(support.slope(CARDS[name].loss)(data, dict(EVIDENCE[name].options)))
+    gradient = np.asarray(support.rows_and_slope(CARDS[name].loss)(data, dict(EVIDENCE[name].options))[1])
     return gradient.reshape(ROWS, -1)
 
 

@@ -33,7 +33,13 @@ FULLEST_OF_ROWS = pytest.mark.parametrize(
 LAST_CASE = pytest.mark.parametrize(
     "case", {case.loss: case for case in CASES}.values(), ids=lambda case: case.name
 )
-FEW = settings(max_examples=8)
+# What a mean knows of a loss is what it takes: one loss of each kind.
+ONE_OF_A_KIND = pytest.mark.parametrize(
+    "case",
+    {CARDS[case.loss].task: case for case in CASES if not case.couples}.values(),
+    ids=lambda case: case.name,
+)
+FEW = settings(max_examples=6)
 POISON = st.sampled_from([np.nan, np.inf, -np.inf])
 
 
@@ -122,7 +128,13 @@ def test_value_under_differentiation_is_the_value(case, data):
 @settings(max_examples=3)
 @given(st.data())
 def test_compiled_is_eager(case, data):
-    support.check_jit(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_eager(support.loss_of(case), case, *data.draw(case.draws))
+
+
+@ONE_OF_A_KIND
+def test_compiled_is_one_operation_at_a_time(case):
+    for data, options in support.examples(case, 2):
+        support.check_one_operation_at_a_time(support.loss_of(case), case, data, options)
 
 
 @FULLEST_OF_ROWS
@@ -152,6 +164,12 @@ def test_sharded_over_eight_devices_is_unsharded(case):
     assert len(jax.devices()) == 8
     for data, options in support.examples(case, 2, calm=True):
         support.check_sharded(support.loss_of(case), case, data, options)
+
+
+@ONE_OF_A_KIND
+def test_a_mean_over_eight_devices_is_that_over_one(case):
+    ((data, options),) = support.examples(case, 1, calm=True)
+    support.check_mean_of_shards(support.loss_of(case), case, data, options)
 
 
 # --- precision ----------------------------------------------------------------------------------
@@ -196,6 +214,14 @@ def test_masked_is_dropped_in_forward_mode_and_second_order(case, data):
     drawn, removed, value = data.draw(case.calm), data.draw(support.removals()), data.draw(POISON)
     weights = support.rng_weights(data.draw(st.integers(0, 99)))
     support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights, second=True)
+
+
+@ONE_OF_A_KIND
+@pytest.mark.parametrize("second", [False, True], ids=["first order", "second order"])
+def test_removed_rows_might_as_well_not_be_there(case, second):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    loss, weights = support.loss_of(case), support.rng_weights(0)
+    support.check_masked(loss, case, data, options, [1, 4, 6], np.nan, weights, second=second, drop=True)
 
 
 @FULLEST
@@ -272,9 +298,9 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
     relative = case.ulps * support.ULP
     scale = case.value_scale(data, options)
     expected = case.values(data, options)
-    found = support.rows(loss)(data, options)
+    found, gradient = support.rows_and_slope(loss)(data, options)
     support.close(found, expected, scale, relative, dtype=np.float32, square=case.quadratic)
-    assert not np.any(np.isnan(support.slope(loss)(data, options)))
+    assert not np.any(np.isnan(gradient))
 
 
 # --- bad input --------------------------------------------------------------------------------------
@@ -338,7 +364,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     options.pop("ignore_index", None)
     options.pop("class_where", None)
     options.pop("where", None)
-    assert np.all(np.isnan(support.rows(support.loss_of(case))(data, options)))
+    assert np.all(np.isnan(support.rows_and_slope(support.loss_of(case))(data, options)[0]))
 
 
 VIOLATIONS = [(case, kind) for case in support.fullest(CASES) for kind in case.violations]
@@ -359,10 +385,10 @@ def violated(case, kind):
 @EACH_VIOLATION
 def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
     data, broken, options, *_ = violated(case, kind)
-    for view in (support.rows, support.slope):
-        found, sound = (np.asarray(view(support.loss_of(case))(given, options)) for given in (broken, data))
-        assert np.all(np.isnan(found[BAD])), view.__name__
-        support.same(np.delete(found, BAD, 0), np.delete(sound, BAD, 0), view.__name__)
+    run = support.rows_and_slope(support.loss_of(case))
+    for found, sound, what in zip(run(broken, options), run(data, options), ("value", "slope"), strict=True):
+        assert np.all(np.isnan(np.asarray(found)[BAD])), what
+        support.same(np.delete(found, BAD, 0), np.delete(sound, BAD, 0), what)
 
 
 @EACH_VIOLATION
