@@ -178,7 +178,7 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
     Or, of second order, its derivative by the first data along one direction, and that of its gradient.
     """
 
-    def run(data, options, where, weights):
+    def run(data, options, where, weights, direction=None):
         def total(real_data, chosen, weights):
             whole = list(data)
             for position, array in zip(real, real_data, strict=True):
@@ -193,7 +193,6 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
         def of_first(x):
             return total([x, *given[0][1:]], *given[1:])
 
-        direction = jnp.cos(jnp.arange(data[0].size, dtype=data[0].dtype)).reshape(data[0].shape)
         _, (forward, curvature) = jax.jvp(jax.value_and_grad(of_first), (data[0],), (direction,))
         return {"forward": forward, "curvature": curvature}
 
@@ -484,19 +483,21 @@ def check_masked(
     kept = np.setdiff1d(np.arange(ROWS), removed)
     thin = one_a_row(case, data)
     where, weights = np.isin(np.arange(ROWS), kept).reshape(thin), weights.reshape(thin)
+    direction = np.cos(np.arange(data[0].size)).reshape(data[0].shape)
     run = reduced(reduction, loss, real_positions(data), tuple(case.option_gradients), second=second)
     own_options, own_where = masked(case, data, options, where)
-    found = run(poisoned(data, removed, value), own_options, own_where, np.where(where, weights, value))
+    spoiled = np.where(where, weights, value)
+    found = run(poisoned(data, removed, value), own_options, own_where, spoiled, direction)
     floor, spare = 0.0, [] if drop or case.couples else np.intersect1d(harmless(loss, data, options), kept)
     if len(spare) == 0:
         data, options = taken(case, data, options, kept)
-        where, weights = where[kept], weights[kept]
+        where, weights, direction = where[kept], weights[kept], direction[kept]
         if case.couples:  # what rows do to each other may cancel: then all of a gradient is rounding
             floor = np.max(case.slope_scale(data, options))
     else:
         data, options = taken(case, data, options, np.where(where.ravel(), np.arange(ROWS), spare[0]))
     options, everywhere = masked(case, data, options, np.ones_like(where))
-    expected = run(data, options, everywhere, np.where(where, weights, 0))
+    expected = run(data, options, everywhere, np.where(where, weights, 0), direction)
     for name in expected:
         compare_kept(name, found[name], expected[name], kept, removed, floor)
 
