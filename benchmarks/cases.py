@@ -117,6 +117,18 @@ def _binary_rows(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.logaddexp(0, z) - y * z, 1 / (1 + np.exp(-z)) - y
 
 
+def _focal_rows(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    side = 1 - 2 * y.astype(np.float64)
+    entropy = np.logaddexp(0, side * z)
+    wrong = 1 / (1 + np.exp(-side * z))
+    return wrong**2 * entropy, side * wrong**2 * (wrong + 2 * (1 - wrong) * entropy)
+
+
+def _log_cosh_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r = p.astype(np.float64) - t
+    return np.logaddexp(r, -r) - np.log(2), np.tanh(r)
+
+
 def _categorical_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.arange(len(ids))
     shifted = z.astype(np.float64)
@@ -202,6 +214,22 @@ def _huber_plain(p: jax.Array, t: jax.Array) -> jax.Array:
 def _binary_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     value = jnp.mean(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
     return value, (jax.nn.sigmoid(z) - y) * (1 / z.size)
+
+
+def _focal_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    side = 1 - 2 * y
+    margin = side * z
+    entropy = jnp.maximum(margin, 0) + jnp.log1p(jnp.exp(-jnp.abs(margin)))
+    wrong = jax.nn.sigmoid(margin)
+    faded = wrong * wrong
+    slope = side * faded * (wrong + 2 * (1 - wrong) * entropy)
+    return jnp.mean(faded * entropy), slope * (1 / z.size)
+
+
+def _log_cosh_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    distance = jnp.abs(p - t)
+    value = jnp.mean(distance + jnp.log1p(jnp.exp(-2 * distance)) - jnp.log(2).astype(p.dtype))
+    return value, jnp.tanh(p - t) * (1 / p.size)
 
 
 def _squared_where_by_hand(p: jax.Array, t: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -326,7 +354,7 @@ def _mean_case(
     ours: Function,
     by_hand: Function,
     theirs: Function,
-    torch: str,
+    torch: str | None = None,
 ) -> Case:
     """value_and_grad of a mean over 8 million rows."""
     return Case(
@@ -338,7 +366,7 @@ def _mean_case(
             _differentiated(OURS, jl.mean(ours)),
             Contender(BY_HAND, by_hand, compiled),
             _differentiated("optax", _mean(theirs)),
-            _torch(torch),
+            *([_torch(torch)] if torch else []),
             _limit(_add),
         ),
         _MEANS,
@@ -431,6 +459,24 @@ CASES: tuple[Case, ...] = (
         _binary_by_hand,
         optax.sigmoid_binary_cross_entropy,
         "binary_cross_entropy_with_logits",
+    ),
+    _mean_case(
+        "binary_focal",
+        "binary focal",
+        _binary_pairs,
+        _focal_rows,
+        jl.binary.focal,
+        _focal_by_hand,
+        lambda z, y: optax.sigmoid_focal_loss(z, y, gamma=2.0),
+    ),
+    _mean_case(
+        "log_cosh",
+        "log-cosh",
+        _real_pairs,
+        _log_cosh_rows,
+        jl.regression.log_cosh,
+        _log_cosh_by_hand,
+        optax.log_cosh,
     ),
     _masked_case(
         "mse_masked",

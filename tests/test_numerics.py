@@ -217,6 +217,15 @@ SPECS = [
         against=lambda z, y: max((1 - y) * truth.sigmoid(z), y * truth.sigmoid(-z)),
     ),
     Spec(
+        numerics.bernoulli_miss,
+        bernoulli,
+        lambda z, y: (1 - y) * truth.sigmoid(z) + y * truth.sigmoid(-z),
+        (
+            lambda z, y: (1 - 2 * y) * truth.sigmoid(z) * truth.sigmoid(-z),
+            lambda z, _: -mpmath.tanh(z / 2),
+        ),
+    ),
+    Spec(
         numerics.clipped_square,
         lambda dtype: pairs(below_the_root(dtype), np.array([1e-6, 0.3, 1, 40, 1e6], dtype)),
         lambda x, d: x * x / 2 if abs(x) <= d else d * (abs(x) - d / 2),
@@ -355,7 +364,16 @@ def test_log1mexp_above_zero_is_nan():
 
 
 ONE_ARGUMENT = ["relu", "sigmoid", "softplus", "log_cosh", "log1mexp", "smooth_abs"]
-TWO_ARGUMENTS = ["multiply", "xlogy", "xlog1py", "divide", "power", "log1p_difference", "bernoulli_nll"]
+TWO_ARGUMENTS = [
+    "multiply",
+    "xlogy",
+    "xlog1py",
+    "divide",
+    "power",
+    "log1p_difference",
+    "bernoulli_nll",
+    "bernoulli_miss",
+]
 
 
 @pytest.mark.parametrize("name", ONE_ARGUMENT)

@@ -152,12 +152,8 @@ def focal(
 
     """
     logits, labels = paired("binary.focal", logits=logits, labels=labels)
-    # Beyond ±800 σ is 0 or 1 in every dtype: its zero derivative must not meet an overflowing h. The
-    # select drops what comes back there; a clip would multiply it by zero.
-    bounded = jnp.where(jnp.abs(logits) > 800, 800 * jnp.sign(logits), logits)
-    other = (1 - labels) * numerics.sigmoid(bounded) + labels * numerics.sigmoid(-bounded)
     entropy = numerics.bernoulli_nll(logits, labels)
-    faded = numerics.power(other, gamma) * entropy
+    faded = numerics.power(numerics.bernoulli_miss(logits, labels), gamma) * entropy
     return faded if alpha is None else faded * (alpha * labels + (1 - alpha) * (1 - labels))
 
 

@@ -57,6 +57,7 @@ from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_po
 from jaxloss.numerics.labels import clipped_softplus, softmax
 from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
+    bernoulli_miss,
     bernoulli_nll,
     clipped_square,
     divide,
@@ -98,6 +99,7 @@ __all__ = [
     "apart",
     "barron",
     "bell_depth",
+    "bernoulli_miss",
     "bernoulli_nll",
     "beta_nll",
     "binet",

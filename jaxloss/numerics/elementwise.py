@@ -1,5 +1,7 @@
 """Functions of one real number."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -64,13 +66,24 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 def log_cosh(x: Array) -> Array:
     """Log cosh x, to 6 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
 
-    cosh x = 1 + (1 − e^−|x|)² / (2 e^−|x|). Beyond |x| = 40 the function is |x| − log 2 to the last
-    digit, so the exponential stops there and a straight line goes on.
+    With n = min(|x|, 1) it is (|x| − n) + log(1 + a), where a = cosh n − 1 + (q² − m²) / 2m for q = e^−|x|
+    and m = e^−n: up to 1 a power series without cancellation, beyond it what is left beside a line. One
+    exponential does for both, as m is q or e^−1.
     """
     distance = jnp.abs(x)
-    bent = jnp.minimum(distance, 40)
-    shrunk = jnp.expm1(-bent)
-    return jnp.log1p(shrunk * (shrunk * 0.5) * jnp.exp(bent)) + (distance - bent)
+    near = jnp.minimum(distance, 1)
+    decayed, at_one = jnp.exp(-distance), math.exp(-1)
+    beyond = jnp.minimum(decayed - at_one, 0) * ((decayed + at_one) * (0.5 / at_one))
+    return jnp.log1p(_cosh_less_one(near) + beyond) + (distance - near)
+
+
+def _cosh_less_one(x: Array) -> Array:
+    """Σ x^2k / (2k)! from k = 1, for |x| ≤ 1, to the last digit of the dtype."""
+    terms = 9 if x.dtype == jnp.float64 else 5
+    square, series = x * x, jnp.zeros((), x.dtype)
+    for k in range(terms, 0, -1):
+        series = square * (1 / math.factorial(2 * k) + series)
+    return series
 
 
 @log_cosh.defjvp

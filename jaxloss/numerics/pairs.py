@@ -152,6 +152,33 @@ def _log1p_difference_jvp(primals: tuple[Array, Array], tangents: tuple[Array, A
 
 
 @jax.custom_jvp
+def bernoulli_miss(logits: Array, labels: Array) -> Array:
+    """(1 − y) σ(z) + y σ(−z), the probability of the other label, to 8 ULPs, by one exponential.
+
+    Derivatives (1 − 2y) σ(z) σ(−z) and −tanh(z/2). Where the former is 0 nothing comes back, not even ∞.
+    """
+    decayed = jnp.exp(-jnp.abs(logits))
+    above = 0.5 + 0.5 * jnp.sign(logits)  # 1 or 0, as a `where`, which would not fuse into a sum
+    likelier = labels + above * (1 - 2 * labels)
+    return (likelier + decayed * (1 - likelier)) / (1 + decayed)
+
+
+def _bernoulli_miss_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (z, y), (dz, dy) = primals, tangents
+
+    def of_logits() -> Array:
+        decayed = jnp.exp(-jnp.abs(z))
+        return (1 - 2 * y) * (decayed / jnp.square(1 + decayed))
+
+    if not isinstance(dz, SymbolicZero):
+        dz = jnp.where(jnp.abs(z) > 800, 0, dz)  # σ(z) σ(−z) is 0 there in every dtype
+    return bernoulli_miss(z, y), term(of_logits, dz) + term(lambda: -jnp.tanh(0.5 * z), dy)
+
+
+bernoulli_miss.defjvp(_bernoulli_miss_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
 def bernoulli_nll(logits: Array, labels: Array) -> Array:
     """(1 − y) log(1 + e^z) + y log(1 + e^−z), to 8 ULPs; ∂/∂z = (1 − y) σ(z) − y σ(−z), ∂/∂y = −z.
 
