@@ -390,6 +390,15 @@ def test_no_primitive_of_two_arguments_hides_a_nan(name, point):
 # --- second derivatives where a square would over- or underflow -----------------------------------
 
 
+@pytest.mark.parametrize("z", [801.0, 1e30, 3e38])
+def test_the_curvature_of_bernoulli_miss_takes_nothing_that_overflows_with_it(z):
+    def faded(z):  # a focal loss whose entropy is as large as its logit
+        return numerics.bernoulli_miss(z, jnp.float32(0)) ** 2 * z
+
+    assert jax.grad(faded)(jnp.float32(z)) == 1
+    assert jax.grad(jax.grad(faded))(jnp.float32(z)) == 0
+
+
 @pytest.mark.parametrize("z", [-100.0, -75.0, -50.0, 50.0, 100.0])
 def test_the_curvature_of_bernoulli_nll_is_that_of_softplus_however_certain(z):
     curvature = jax.grad(jax.grad(numerics.bernoulli_nll))(jnp.float32(z), jnp.float32(1))

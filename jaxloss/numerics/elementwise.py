@@ -64,7 +64,7 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 @jax.custom_jvp
 def log_cosh(x: Array) -> Array:
-    """Log cosh x, to 6 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
+    """Log cosh x, to 4 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
 
     With n = min(|x|, 1) it is (|x| − n) + log(1 + a), where a = cosh n − 1 + (q² − m²) / 2m for q = e^−|x|
     and m = e^−n: up to 1 a power series without cancellation, beyond it what is left beside a line. One

@@ -166,12 +166,14 @@ def bernoulli_miss(logits: Array, labels: Array) -> Array:
 def _bernoulli_miss_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (z, y), (dz, dy) = primals, tangents
 
+    certain = jnp.abs(z) > 800  # σ(z) σ(−z) is 0 there in every dtype
+
     def of_logits() -> Array:
-        decayed = jnp.exp(-jnp.abs(z))
+        decayed = jnp.exp(-jnp.where(certain, 800, jnp.abs(z)))
         return (1 - 2 * y) * (decayed / jnp.square(1 + decayed))
 
     if not isinstance(dz, SymbolicZero):
-        dz = jnp.where(jnp.abs(z) > 800, 0, dz)  # σ(z) σ(−z) is 0 there in every dtype
+        dz = jnp.where(certain, 0, dz)
     return bernoulli_miss(z, y), term(of_logits, dz) + term(lambda: -jnp.tanh(0.5 * z), dy)
 
 
