@@ -186,13 +186,13 @@ def test_a_bound_method_reduces_with_its_own_state():
 
 
 def test_the_losses_of_optax_have_a_masked_mean():
-    optax = pytest.importorskip("optax")
+    optax = pytest.importorskip("optax", reason="anybody's loss, here Optax's")
     got = jl.mean(optax.squared_error)(PREDICTIONS, TARGETS, where=MASK)
     np.testing.assert_allclose(got, ERRORS[MASK].mean(), rtol=1e-6)
 
 
 def test_a_loss_of_optax_that_broadcasts_in_silence_is_refused():
-    optax = pytest.importorskip("optax")
+    optax = pytest.importorskip("optax", reason="anybody's loss, here Optax's")
     with (
         jax.numpy_rank_promotion("allow"),
         pytest.raises(ValueError, match="must start with the rows' shape"),
