@@ -15,11 +15,15 @@ PyTree = Any  # jaxtyping's says no more, and takes a sixth of `import jaxloss`
 
 
 def option(
-    who: str, name: str, value: Option, *, low: float = -np.inf, high: float = np.inf, strict: bool = False
+    who: str, name: str, value: Option, *, low: float = -np.inf, high: float = np.inf, strict: str = ""
 ) -> Option:
-    """A hyperparameter: a number or array, checked where it is known, or a schedule of the step."""
+    """A hyperparameter: a number or array, checked where it is known, or a schedule of the step.
+
+    `strict` names the ends, "low" or "high", that do not belong to the range.
+    """
     if callable(value) or isinstance(value, Tracer):
         return value
+    value = np.asarray(value) if isinstance(value, (list, tuple)) else value
     numbers = np.asarray(value)
     if numbers.dtype.kind not in "fiu" and not jnp.issubdtype(numbers.dtype, jnp.floating):
         msg = (
@@ -28,9 +32,11 @@ def option(
         )
         raise TypeError(msg)
     numbers = numbers.astype(float)
-    if not np.all(((numbers > low) if strict else (numbers >= low)) & (numbers <= high)):
-        opening = "(" if strict or low == -np.inf else "["
-        closing = ")" if high == np.inf else "]"
+    above = numbers > low if "low" in strict else numbers >= low
+    below = numbers < high if "high" in strict else numbers <= high
+    if not np.all(above & below):
+        opening = "(" if "low" in strict or low == -np.inf else "["
+        closing = ")" if "high" in strict or high == np.inf else "]"
         msg = (
             f"weighting.{who}: `{name}` must be in {opening}{low:g}, {high:g}{closing}, got {value}; "
             "give a value inside."
@@ -49,6 +55,14 @@ def at(who: str, name: str, value: Option, step: Array, like: Array) -> Array:
         )
         raise ValueError(msg)
     return jnp.asarray(now, like.dtype)
+
+
+def positive_count(who: str, name: str, value: object) -> int:
+    """A number of steps that shapes the program, so that it is known before anything runs."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        msg = f"weighting.{who}: `{name}` must be an integer of at least 1, got {value!r}; count the steps."
+        raise (ValueError if isinstance(value, (int, np.integer)) else TypeError)(msg)
+    return int(value)
 
 
 def key_of(who: str, key: ArrayLike) -> Array:

@@ -158,15 +158,12 @@ def cagrad(*, c: Option = 0.4) -> GradientWeigher:
         Liu, Liu, Jin, Stone & Liu (2021), Conflict-Averse Gradient Descent for Multi-task Learning,
         Algorithm 1.
     """
-    c = option("cagrad", "c", c, low=0, high=_BELOW_ONE)
+    c = option("cagrad", "c", c, low=0, high=1, strict="high")
 
     def solve(gram: Array, state: StepState) -> Array:
         return of_gram.conflict_averse(gram, at("cagrad", "c", c, state.step, gram[0, 0]))
 
     return _by_gram(solve)
-
-
-_BELOW_ONE = 1 - 2**-24
 
 
 def imtl_g() -> GradientWeigher:

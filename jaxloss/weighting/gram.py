@@ -175,7 +175,8 @@ def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Ar
         c: radius of the ball as a share of ‖g_0‖, in [0, 1); 0 is the mean gradient.
 
     Returns:
-        The weights of d = Σ weights_i g_i: all 1 / K where g_0 = 0.
+        The weights of d = Σ weights_i g_i: all 1 / K where g_0 = 0, and where g_w = 0, as then no step in
+        the ball raises the least ⟨g_i, d⟩ above 0 and g_0 attains it.
 
     Reference:
         Liu, Liu, Jin, Stone & Liu (2021), Conflict-Averse Gradient Descent for Multi-task Learning,
@@ -197,12 +198,12 @@ def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Ar
         weights = min_norm(gram + kappa * (pull[:, None] + pull[None, :]) + shift)
         return weights, weights @ gram @ weights - radius**2 * shift
 
-    # Below the lowest ‖g_w‖ is rounding: the gradients of the tasks with weight cancel.
+    # Below the lowest ‖g_w‖ is rounding: 0, or of tasks whose gradients cancel.
     lowest = eps ** (2 / 3)
     highest = 2 * jnp.max(jnp.diagonal(gram)) / radius**2
     shift = _root(lambda shift: shortest(shift)[1], lowest, jnp.maximum(highest, 2 * lowest))
     averse = mean + shortest(shift)[0] / jnp.sqrt(shift)
-    return jnp.where(moving & (c > 0), averse, mean)
+    return jnp.where(moving & (c > 0) & (shift > lowest), averse, mean)
 
 
 class _Bracket(NamedTuple):

@@ -83,7 +83,7 @@ def learner(who: str, learning_rate: Option | None, optimizer: Any) -> Learner:
     if optimizer is not None:
         return Learner(optimizer.init, _step_of(optimizer))
     chosen = 0.025 if learning_rate is None else learning_rate
-    rate = option(who, "learning_rate", chosen, low=0, strict=True)
+    rate = option(who, "learning_rate", chosen, low=0, strict="low")
 
     def descend(values: Array, slope: Array, state: Any, step: Array) -> tuple[Array, Any]:
         return values - at(who, "learning_rate", rate, step, values) * slope, state

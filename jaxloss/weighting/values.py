@@ -4,11 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxloss.weighting._contracts import Option, at, one_a_task, option
+from jaxloss.weighting._contracts import Option, at, one_a_task, option, positive_count
 from jaxloss.weighting.pairs import (
     KeyState,
     LossWeigher,
@@ -116,7 +115,7 @@ def uncertainty(
         Kendall, Gal & Cipolla (2018), Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
         Geometry and Semantics, Eq. 7 and 10.
     """
-    factor = option("uncertainty", "factor", factor, low=0, strict=True)
+    factor = option("uncertainty", "factor", factor, low=0, strict="low")
     learn = learner("uncertainty", learning_rate, optimizer)
 
     def init(tasks: int) -> UncertaintyState:
@@ -251,13 +250,14 @@ def dynamic_average(*, temperature: Option = 2.0, period: int = 1) -> LossWeighe
         A `LossWeigher`. A loss that was 0 and is not has all the weight; one that stays 0 has r = 1.
 
     Raises:
+        TypeError: `period` is not an integer.
         ValueError: an option out of range.
 
     Reference:
         Liu, Johns & Davison (2019), End-to-End Multi-Task Learning with Attention, Eq. 7.
     """
-    temperature = option("dynamic_average", "temperature", temperature, low=0, strict=True)
-    period = int(np.asarray(option("dynamic_average", "period", period, low=1)))
+    temperature = option("dynamic_average", "temperature", temperature, low=0, strict="low")
+    period = positive_count("dynamic_average", "period", period)
 
     def init(tasks: int) -> AverageState:
         start = ones(tasks)
@@ -407,7 +407,7 @@ def relobralo(
         Bischof & Kraus (2021), Multi-Objective Loss Balancing for Physics-Informed Deep Learning, the
         section on relative loss balancing with random lookback.
     """
-    temperature = option("relobralo", "temperature", temperature, low=0, strict=True)
+    temperature = option("relobralo", "temperature", temperature, low=0, strict="low")
     alpha = option("relobralo", "alpha", alpha, low=0, high=1)
     rho = option("relobralo", "rho", rho, low=0, high=1)
     first = first_key("relobralo", key)
