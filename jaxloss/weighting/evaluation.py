@@ -119,9 +119,9 @@ def _leaf_products(leaf: Array) -> Array:
 
 def _weighted_sum(rows: PyTree, weights: Array) -> PyTree:
     def weigh(leaf: Array) -> Array:
-        wide = leaf.astype(jnp.promote_types(leaf.dtype, weights.dtype))
-        column = weights.astype(wide.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
-        return jnp.sum(column * wide, axis=0).astype(leaf.dtype)
+        wide = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+        column = weights.astype(wide).reshape(-1, *(1,) * (leaf.ndim - 1))
+        return jnp.sum(column * leaf.astype(wide), axis=0).astype(leaf.dtype)
 
     return jax.tree.map(weigh, rows)
 

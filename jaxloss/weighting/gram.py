@@ -24,6 +24,7 @@ def norms(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
 # --- PCGrad -------------------------------------------------------------------------------------
 
 
+@jax.jit
 def without_conflicts(
     gram: Float[Array, "tasks tasks"], order: Int[Array, "tasks tasks"]
 ) -> Float[Array, "tasks tasks"]:
@@ -61,6 +62,7 @@ def without_conflicts(
 # --- MGDA ---------------------------------------------------------------------------------------
 
 
+@jax.jit
 def min_norm(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
     """The convex combination of the gradients that is shortest.
 
@@ -160,6 +162,7 @@ def _shrink(weights: Array, aim: Array, support: Array) -> tuple[Array, Array, A
 # --- CAGrad -------------------------------------------------------------------------------------
 
 
+@jax.jit
 def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Array, "tasks"]:
     """The step that helps the worst-off task most, in a ball about the mean gradient g_0 = Σ g_i / K.
 
@@ -201,7 +204,7 @@ def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Ar
     # Below the lowest ‖g_w‖ is rounding: 0, or of tasks whose gradients cancel.
     lowest = eps ** (2 / 3)
     highest = 2 * jnp.max(jnp.diagonal(gram)) / radius**2
-    shift = _root(lambda shift: shortest(shift)[1], lowest, jnp.maximum(highest, 2 * lowest))
+    shift = _root(lambda shift: shortest(shift)[1], lowest, jnp.maximum(highest, 2 * lowest), -highest)
     averse = mean + shortest(shift)[0] / jnp.sqrt(shift)
     return jnp.where(moving & (c > 0) & (shift > lowest), averse, mean)
 
@@ -217,8 +220,11 @@ class _Bracket(NamedTuple):
     step: Array
 
 
-def _root(falling: Callable[[Array], Array], low: ArrayLike, high: Array) -> Array:
-    """Where a falling function is 0, or the lower end, by the Illinois rule: chords, no end left behind."""
+def _root(falling: Callable[[Array], Array], low: ArrayLike, high: Array, below: Array) -> Array:
+    """Where a falling function is 0, or the lower end, by the Illinois rule: chords, and no end left behind.
+
+    At the upper end it is negative; `below` is a guess of how much.
+    """
     eps = jnp.finfo(high.dtype).eps
     low = jnp.asarray(low, high.dtype)
 
@@ -239,7 +245,7 @@ def _root(falling: Callable[[Array], Array], low: ArrayLike, high: Array) -> Arr
         return (at.high - at.low > 4 * eps * at.high) & (at.below < 0) & (at.step < _MOST_STEPS)
 
     above = falling(low)
-    start = _Bracket(low, high, above, falling(high), jnp.zeros((), bool), jnp.int32(0))
+    start = _Bracket(low, high, above, below, jnp.zeros((), bool), jnp.int32(0))
     ended = lax.while_loop(lambda at: wide(at) & (above > 0), body, start)
     return jnp.where(above > 0, jnp.where(ended.below < 0, ended.low, ended.high), low)
 
@@ -247,6 +253,7 @@ def _root(falling: Callable[[Array], Array], low: ArrayLike, high: Array) -> Arr
 # --- IMTL-G -------------------------------------------------------------------------------------
 
 
+@jax.jit
 def impartial(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
     """The combination that is as long along one task's gradient as along another's.
 
@@ -281,6 +288,7 @@ def impartial(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
 # --- Nash-MTL -----------------------------------------------------------------------------------
 
 
+@jax.jit
 def bargain(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
     """The Nash bargaining solution: each task gains the same share of what it would gain alone.
 
