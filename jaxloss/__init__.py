@@ -5,7 +5,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 `jl.checked(function)`.
 """
 
-from jaxloss import adapters, numerics, training
+from jaxloss import adapters, numerics, training, weighting
 from jaxloss._loss import checked
 from jaxloss.losses import (
     binary,
@@ -59,4 +59,5 @@ __all__ = [
     "sequence",
     "sum",
     "training",
+    "weighting",
 ]

@@ -17,7 +17,7 @@ CORE = {"_contracts", "_loss", "numerics"}
 # Who imports whom: inside the package by module, outside it by name; `lazily` only inside functions.
 # A family imports the core and nothing else: never another family.
 MAY_IMPORT = {
-    "__init__": {"_loss", "adapters", "losses", "numerics", "reduction", "training"},
+    "__init__": {"_loss", "adapters", "losses", "numerics", "reduction", "training", "weighting"},
     "__main__": {"cli"},
     "numerics": {"numerics"},
     "numerics.*": BASE | {"numerics"},
@@ -40,6 +40,10 @@ MAY_IMPORT = {
     "training": {"training"},
     "training.descent": BASE | {"training", "optax lazily"},
     "training._contracts": BASE,
+    "weighting": {"weighting"},
+    "weighting._contracts": BASE,
+    "weighting.evaluation": BASE | {"training", "weighting"},
+    "weighting.*": BASE | {"weighting"},
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.
     "_sources": {"numpy", "sklearn lazily"},

@@ -1,0 +1,328 @@
+"""Several losses to one gradient by any weigher: its use, its cost without a clock, the page, the example."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from jaxloss import weighting
+
+HOME = Path(__file__).parents[1]
+WEIGHERS = {
+    "cagrad": weighting.cagrad(),
+    "dynamic_average": weighting.dynamic_average(),
+    "famo": weighting.famo(),
+    "fixed": weighting.fixed([1.0, 2.0, 0.5]),
+    "gradnorm": weighting.gradnorm(),
+    "imtl_g": weighting.imtl_g(),
+    "mgda": weighting.mgda(),
+    "nash_mtl": weighting.nash_mtl(),
+    "pcgrad": weighting.pcgrad(0),
+    "random": weighting.random(0),
+    "relobralo": weighting.relobralo(0),
+    "softadapt": weighting.softadapt(),
+    "softadapt_loss_weighted": weighting.softadapt_loss_weighted(),
+    "softadapt_normalized": weighting.softadapt_normalized(),
+    "uncertainty": weighting.uncertainty(),
+}
+every = pytest.mark.parametrize("weigher", WEIGHERS.values(), ids=WEIGHERS)
+RANDOM = np.random.default_rng(0)
+X = jnp.asarray(RANDOM.normal(size=(16, 4)))
+
+
+def parameters(dtype=jnp.float64):
+    draw = np.random.default_rng(1).normal
+    tree = {"trunk": draw(size=(4, 5)), "heads": (draw(size=5), draw(size=5)), "bias": np.zeros(())}
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def objective(params, x):
+    """Three losses of a trunk, two of them with a head of their own."""
+    hidden = jnp.tanh(x.astype(params["trunk"].dtype) @ params["trunk"])
+    first, second = (hidden @ head + params["bias"] for head in params["heads"])
+    return {
+        "first": jnp.mean((first - 1) ** 2),
+        "second": jnp.mean((second + 1) ** 2),
+        "size": jnp.mean(hidden**2),
+    }
+
+
+def row_of_losses(params, x):
+    return jnp.stack(list(objective(params, x).values()))
+
+
+# --- one use for all ----------------------------------------------------------------------------
+
+
+@every
+def test_the_gradient_is_the_weighted_sum_of_the_tasks_gradients(weigher):
+    params = parameters()
+    found = jax.jit(weighting.value_and_grad(objective, weigher))(params, weigher.init(3), X)
+    rows = jax.jacrev(row_of_losses)(params, X)
+    weights = np.array([found.weights[name] for name in ("first", "second", "size")])
+    for got, row in zip(jax.tree.leaves(found.grads), jax.tree.leaves(rows), strict=True):
+        np.testing.assert_allclose(got, np.tensordot(weights, row, 1), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(list(found.losses.values()), row_of_losses(params, X), rtol=1e-12)
+
+
+def test_the_weights_are_those_of_the_gram_matrix_of_all_parameters():
+    params = parameters()
+    flat = [ravel_pytree(jax.grad(lambda p, i=i: row_of_losses(p, X)[i])(params))[0] for i in range(3)]
+    gram = np.array(flat) @ np.array(flat).T
+    found = weighting.value_and_grad(objective, weighting.mgda())(params, weighting.mgda().init(3), X)
+    np.testing.assert_allclose(list(found.weights.values()), weighting.gram.min_norm(gram), rtol=1e-10)
+
+
+def test_shared_takes_the_gram_matrix_over_the_parameters_it_picks():
+    params, weigher = parameters(), weighting.imtl_g()
+    evaluate = weighting.value_and_grad(objective, weigher, shared=lambda params: params["trunk"])
+    found = evaluate(params, weigher.init(3), X)
+    rows = jax.jacrev(row_of_losses)(params, X)
+    trunk = np.reshape(rows["trunk"], (3, -1))
+    weights = weighting.gram.impartial(jnp.asarray(trunk @ trunk.T))
+    np.testing.assert_allclose(list(found.weights.values()), weights, rtol=1e-9)
+    np.testing.assert_allclose(found.grads["heads"][0], np.tensordot(weights, rows["heads"][0], 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", [tuple, list, jnp.stack, lambda losses: dict(enumerate(losses))])
+def test_the_losses_may_be_any_tree_of_scalars_or_one_array(form):
+    def formed(params, x):
+        return form(list(objective(params, x).values()))
+
+    weigher = weighting.famo()
+    found = weighting.value_and_grad(formed, weigher)(parameters(), weigher.init(3), X)
+    assert jax.tree.structure(found.weights) == jax.tree.structure(found.losses)
+    np.testing.assert_allclose(np.hstack(jax.tree.leaves(found.weights)).sum(), 1, rtol=1e-12)
+
+
+def test_what_else_the_objective_returns_comes_along():
+    def with_aux(params, x, *, scale):
+        return objective(params, x), {"rows": scale * x.shape[0]}
+
+    weigher = weighting.fixed()
+    evaluate = weighting.value_and_grad(with_aux, weigher, has_aux=True)
+    assert evaluate(parameters(), weigher.init(3), X, scale=2).aux == {"rows": 32}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("name", ["famo", "pcgrad"])
+def test_gradients_keep_the_parameters_dtype_and_are_weighed_in_float32_at_least(name, dtype):
+    weigher = WEIGHERS[name]
+    found = jax.jit(weighting.value_and_grad(objective, weigher))(parameters(dtype), weigher.init(3), X)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.grads)} == {jnp.dtype(dtype)}
+    wide = jax.jit(weighting.value_and_grad(objective, weigher))(parameters(), weigher.init(3), X)
+    for got, wanted in zip(jax.tree.leaves(found.grads), jax.tree.leaves(wide.grads), strict=True):
+        tolerance = 64 * jnp.finfo(dtype).eps * (1 + np.max(np.abs(wanted)))
+        np.testing.assert_allclose(np.asarray(got, float), wanted, atol=float(tolerance))
+
+
+def test_a_float16_gram_matrix_does_not_overflow():
+    gram = weighting.inner_products({"w": jnp.full((2, 100), 300, jnp.float16)})
+    np.testing.assert_array_equal(gram, np.full((2, 2), 9e6, np.float32))
+
+
+def test_one_program_serves_every_step_and_every_hyperparameter():
+    def step(params, state, alpha):
+        return weighting.value_and_grad(objective, weighting.gradnorm(alpha=alpha))(params, state, X)
+
+    compiled, state = jax.jit(step), weighting.gradnorm().init(3)
+    found = compiled(parameters(), state, 1.5)
+    compiled(parameters(), found.state, 0.5)
+    assert compiled._cache_size() == 1
+
+
+def test_a_nan_loss_is_not_hidden():
+    def broken(params, x):
+        return objective(params, x) | {"first": jnp.nan * jnp.sum(params["trunk"])}
+
+    for name in ("famo", "pcgrad", "fixed"):
+        found = weighting.value_and_grad(broken, WEIGHERS[name])(parameters(), WEIGHERS[name].init(3), X)
+        assert np.isnan(found.losses["first"])
+        assert np.all(np.isnan(found.grads["trunk"]))
+
+
+def test_a_step_against_each_gradient_weighers_gradient_lowers_what_it_promises():
+    # MGDA, CAGrad and Nash-MTL lower every loss where one step can; the mean's gradient here does not.
+    def unlike(params):
+        return jnp.sum((params - 1) ** 2) * 100, jnp.sum((params - jnp.array([3.0, -1.0])) ** 2)
+
+    start = jnp.array([1.4, 1.8])
+    before = np.array(unlike(start))
+    for weigher in (weighting.mgda(), weighting.nash_mtl(), weighting.imtl_g()):
+        grads = weighting.value_and_grad(unlike, weigher)(start, weigher.init(2)).grads
+        assert np.all(np.array(unlike(start - 1e-4 * grads)) < before)
+
+
+# --- the cost, without a clock --------------------------------------------------------------------
+
+
+def many(tasks):
+    """So many losses of one deep trunk, each of which costs next to nothing beyond it."""
+
+    def losses(params, x):
+        for matrix in params:
+            x = jnp.tanh(x @ matrix)
+        return jnp.stack([jnp.mean((x - i) ** 2) for i in range(tasks)])
+
+    return losses
+
+
+def products_in(function, *args):
+    """The matrix products of a program, and its floating-point operations."""
+    compiled = jax.jit(function).lower(*args).compile()
+    return compiled.as_text().count(" dot("), compiled.cost_analysis()["flops"]
+
+
+TRUNK = [jnp.ones((64, 64))] * 3
+ROWS = jnp.ones((128, 64))
+VALUE_ONLY = [name for name, weigher in WEIGHERS.items() if isinstance(weigher, weighting.LossWeigher)]
+
+
+@pytest.mark.parametrize("tasks", [2, 9])
+def test_a_loss_weigher_takes_one_backward_pass_however_many_losses_there_are(tasks):
+    plain = products_in(jax.value_and_grad(lambda params, x: jnp.sum(many(tasks)(params, x))), TRUNK, ROWS)
+    weigher = weighting.famo()
+    ours = products_in(weighting.value_and_grad(many(tasks), weigher), TRUNK, weigher.init(tasks), ROWS)
+    assert ours[0] == plain[0] > 0
+    assert ours[1] <= 1.02 * plain[1]
+
+
+@pytest.mark.parametrize("name", VALUE_ONLY)
+def test_no_loss_weigher_multiplies_a_matrix_more_than_plain_descent_does(name):
+    def dots(function, *args):
+        return str(jax.make_jaxpr(function)(*args)).count("dot_general[")
+
+    weigher = WEIGHERS[name]
+    state = weigher.init(3)
+    plain = dots(jax.grad(lambda params, x: jnp.sum(many(3)(params, x))), TRUNK, ROWS)
+    ours = dots(weighting.value_and_grad(many(3), weigher), TRUNK, state, ROWS)
+    small = dots(weigher.update, jnp.ones(3), state)
+    assert ours - small == plain
+
+
+def test_a_gradient_weigher_takes_one_backward_pass_a_loss_and_no_more():
+    weigher = weighting.mgda()
+    (_, two), (_, four) = (
+        products_in(weighting.value_and_grad(many(k), weigher), TRUNK, weigher.init(k), ROWS) for k in (2, 4)
+    )
+    _, forward = products_in(many(2), TRUNK, ROWS)
+    _, both = products_in(jax.grad(lambda params, x: jnp.sum(many(2)(params, x))), TRUNK, ROWS)
+    assert abs((four - two) / (2 * (both - forward)) - 1) < 0.15
+
+
+def test_shared_prunes_the_backward_passes_before_the_last_layer():
+    weigher = weighting.mgda()
+    whole, last = (
+        products_in(weighting.value_and_grad(many(8), weigher, shared=shared), TRUNK, weigher.init(8), ROWS)[
+            1
+        ]
+        for shared in (None, lambda params: params[-1])
+    )
+    assert last < 0.5 * whole
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "error", "words"),
+    [
+        (
+            lambda p: {"rows": p["x"] ** 2, "b": p["x"].sum()},
+            ValueError,
+            r"shape \(3,\) at `losses\['rows'\]`; a loss",
+        ),
+        (lambda p: p["x"] ** 2, ValueError, r"`losses` \(3,\) must be one number for each of the 2 tasks"),
+        (lambda p: (p["x"].sum(), jnp.array(1)), TypeError, r"got int64 at `losses\[1\]`"),
+        (lambda p: (p["x"].sum(), "one"), TypeError, r"got str at `losses\[1\]`"),
+        (lambda _: {}, ValueError, "`objective` returned no loss"),
+        (lambda p: (p["x"].sum(),) * 3, ValueError, r"`losses` \(3,\) must be one number for each of the 2"),
+    ],
+)
+def test_losses_that_are_no_floating_scalars_are_refused(losses, error, words):
+    evaluate = weighting.value_and_grad(losses, weighting.famo())
+    with pytest.raises(error, match=words):
+        evaluate({"x": jnp.ones(3)}, weighting.famo().init(2))
+
+
+def test_an_integer_parameter_is_refused():
+    evaluate = weighting.value_and_grad(lambda p: (p["x"], p["x"]), weighting.famo())
+    with pytest.raises(TypeError, match=r"value_and_grad: `params\['n'\]` must be floating, got int64"):
+        evaluate({"x": jnp.ones(()), "n": 3}, weighting.famo().init(2))
+
+
+def test_a_weigher_that_was_not_made_is_refused():
+    with pytest.raises(
+        TypeError, match=r"`weigher` must be a weigher, got .*; call it: `weighting.famo\(\)`"
+    ):
+        weighting.value_and_grad(objective, weighting.famo)
+
+
+@pytest.mark.parametrize("shared", [lambda params: params["trunk"] * 2.5, lambda _: ()])
+def test_a_choice_that_picks_no_parameters_is_refused(shared):
+    evaluate = weighting.value_and_grad(objective, weighting.mgda(), shared=shared)
+    with pytest.raises(TypeError, match="`shared` must pick whole parameters, at least one"):
+        evaluate(parameters(), weighting.mgda().init(3), X)
+
+
+# --- the page and the example -------------------------------------------------------------------
+
+PAGE = (HOME / "docs" / "weighting.md").read_text(encoding="utf-8")
+
+
+def stranger(program):
+    """What a program prints with JAX as it is installed, and not as these tests have it."""
+    script = f"import jax; jax.config.update('jax_platforms', 'cpu'); {program}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_pages_blocks_run():
+    pytest.importorskip("optax", reason="the page trains with Optax")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) >= 4
+    program = "\n".join([*blocks, "print(weights.tolist())"])
+    np.testing.assert_allclose(eval(stranger(f"exec({program!r})")), [0.8, 0.2], rtol=1e-6)
+
+
+def test_the_page_has_a_row_for_every_method():
+    rows = set(re.findall(r"^\| `(\w+)", PAGE, re.MULTILINE))
+    made = (weighting.LossWeigher, weighting.GradientWeigher)
+    methods = {name for name in weighting.__all__ if name in WEIGHERS}
+    assert rows == methods
+    assert all(isinstance(weigher, made) for weigher in WEIGHERS.values())
+
+
+def test_every_method_is_tried_here():
+    apart = {
+        "Evaluation",
+        "GradientWeigher",
+        "LossWeigher",
+        "gram",
+        "inner_products",
+        "observe",
+        "value_and_grad",
+    }
+    assert set(weighting.__all__) - apart == set(WEIGHERS)
+
+
+def test_the_example_learns_both_tasks():
+    pytest.importorskip("optax", reason="the example trains with Optax")
+    pytest.importorskip("sklearn", reason="the example's data are scikit-learn's")
+    program = (
+        "import sys; sys.path.insert(0, 'examples'); import two_tasks; "
+        "print([two_tasks.train(method, steps=100)[:2] for method in ('fixed', 'nash_mtl')])"
+    )
+    (plain, slant), (digits, also) = eval(stranger(program))
+    assert plain > 0.6
+    assert digits > plain + 0.03
+    assert min(slant, also) > 0.4
