@@ -43,7 +43,7 @@ CASES = {
     ),
     "one trial number a row": (
         jl.deviance.binomial,
-        (NUMBERS, np.array([1.0, 2, 0, 3, 5, 1, 9])),
+        (NUMBERS, np.array([1.0, 2, 3, 4, 5, 1, 6])),
         {"trials": TRIALS},
     ),
     "a word": (jl.deviance.poisson, (NUMBERS**2 + 0.1, TARGETS**2), {"link": "identity"}),
@@ -63,7 +63,11 @@ EACH = pytest.mark.parametrize(("loss", "data", "options"), CASES.values(), ids=
 
 
 def pulled_back(loss, data, options, cotangent):
-    """The losses, and what a cotangent becomes in all real data and options."""
+    """The losses, and what a cotangent becomes in all real data and options, in one program."""
+    return jax.jit(lambda data: _pulled_back(loss, data, options, cotangent))(data)
+
+
+def _pulled_back(loss, data, options, cotangent):
     words = {name: value for name, value in options.items() if isinstance(value, str)}
     data = jax.tree.map(jnp.asarray, data)
     options = {name: jnp.asarray(value) for name, value in options.items() if name not in words}
@@ -89,13 +93,12 @@ def agree(a, b, tolerance=1e-12):
 
 @EACH
 def test_value_and_every_gradient_are_the_whole_losses(loss, data, options):
-    pull = jax.jit(functools.partial(pulled_back, options=options), static_argnums=0)
     cotangent = jnp.cos(jnp.arange(ROWS))
-    whole = pull(loss, data, cotangent=cotangent)
-    agree(pull(jl.chunked(loss, rows=3), data, cotangent=cotangent), whole)
+    whole, in_chunks = (pulled_back(of, data, options, cotangent) for of in (loss, jl.chunked(loss, rows=3)))
+    agree(in_chunks, whole)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 6, 7, 8, 1000])
+@pytest.mark.parametrize("rows", [1, 6, 7, 1000])
 def test_any_number_of_rows_at_a_time_gives_the_same(rows):
     loss = jl.categorical.cross_entropy
     cotangent = jnp.cos(jnp.arange(ROWS))
@@ -215,7 +218,7 @@ def products(f):
 
 ORDERS = {
     "value and gradient": lambda f: jax.value_and_grad(f, argnums=(0, 1)),
-    "compiled": lambda f: jax.jit(jax.value_and_grad(f, argnums=(0, 1))),
+    "gradient of the compiled": lambda f: jax.grad(jax.jit(f)),
     "forward": lambda f: jax.jacfwd(f),
     "hessian": lambda f: jax.hessian(f),
     "hessian-vector": products,
@@ -233,18 +236,29 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-@pytest.mark.parametrize("objective", [closed_over, passed_in])
-def test_parameters_have_the_derivatives_of_the_whole(objective, order):
+def test_parameters_closed_over_have_the_derivatives_of_the_whole(order):
+    both = jax.jit(lambda *arguments: [order(f)(*arguments) for f in (closed_over, whole)])
+    agree(*both(PARAMS, FEATURES), 1e-11)
+
+
+@pytest.mark.parametrize("order", [products, ORDERS["vmap of parameters"]])
+def test_parameters_passed_in_have_the_derivatives_of_the_whole(order):
+    both = jax.jit(lambda *arguments: [order(f)(*arguments) for f in (passed_in, whole)])
+    agree(*both(PARAMS, FEATURES), 1e-11)
+
+
+def test_a_gradient_outside_jit_is_the_one_inside():
     arguments = jax.tree.map(jnp.asarray, (PARAMS, FEATURES))
-    agree(order(objective)(*arguments), order(whole)(*arguments), 1e-11)
+    agree(jax.grad(closed_over)(*arguments), jax.jit(jax.grad(whole))(*arguments))
 
 
 @pytest.mark.parametrize("objective", [closed_over, passed_in])
 def test_a_masked_row_reaches_no_parameter(objective):
     kept = np.arange(ROWS) != 4
     spoiled = jnp.asarray(np.where(kept[:, None], FEATURES, np.nan))
-    got = jax.value_and_grad(objective)(PARAMS, spoiled, where=kept, weights=TRIALS)
-    agree(got, jax.value_and_grad(whole)(PARAMS, FEATURES, where=kept, weights=TRIALS))
+    options = {"where": kept, "weights": TRIALS}
+    got, expected = (jax.jit(jax.value_and_grad(functools.partial(f, **options))) for f in (objective, whole))
+    agree(got(PARAMS, spoiled), expected(PARAMS, FEATURES))
 
 
 def test_parameters_of_as_many_axes_as_rows_are_no_rows():

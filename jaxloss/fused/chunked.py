@@ -145,15 +145,20 @@ def _scanned(
         return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, length), of_rows)
 
     def of(length: int) -> Callable[[ArrayLike], Array]:
-        function, closed_over = jax.closure_convert(lambda r, s: call(r | s), rows(0, length), shared)
-        for value in closed_over:
-            widened.setdefault(id(value), _wide(value))
-        wide = [widened[id(value)] for value in closed_over]
+        # What the loss closes over is found by tracing it: `jax.closure_convert` would hold it for good.
+        traced = jax.make_jaxpr(lambda *given: call(given[0] | given[1]))(rows(0, length), shared)
+        closed_over = [jnp.asarray(value) for value in traced.consts]
+        for key, value in zip(map(id, traced.consts), closed_over, strict=True):
+            widened.setdefault(key, _wide(value))
+        wide = [widened[key] for key in map(id, traced.consts)]
 
         @jax.checkpoint
         def chunk(start: ArrayLike, shared: dict[str, Any], wide: list[Any]) -> Array:
             given, constants = jax.tree.map(_narrow, (shared, wide), (original, closed_over))
-            return function(rows(start, length), given, *constants)
+            (losses,) = jax.core.eval_jaxpr(
+                traced.jaxpr, constants, *jax.tree.leaves((rows(start, length), given))
+            )
+            return losses
 
         return lambda start: chunk(start, wide_shared, wide)
 
