@@ -194,8 +194,9 @@ def fused(
                 check_options(name, ranges, kwargs)
             return run(*args, **kwargs)
 
-        call.fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)  # pyright: ignore[reportAttributeAccessIssue]
-        call.weighted_total = call.fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
+        fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)
+        call.fusion = fusion  # pyright: ignore[reportAttributeAccessIssue]
+        call.weighted_total = fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
         return call
 
     return decorate
