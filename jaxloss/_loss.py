@@ -167,7 +167,7 @@ def fused(
     counts: Callable[..., Array | None] | None = None,
     masks_itself: bool = False,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
-    """Make a function from rows to rows a fused loss, which `mean`, `sum` and `partial_mean` hand its weights.
+    """Make a function from rows to rows a fused loss: `mean`, `sum` and `partial_mean` hand it the weights.
 
     Its data need not all start with the rows' axes: rows may share a matrix of parameters. It has no
     card: it is another way to compute a loss that has one.
@@ -208,23 +208,24 @@ def fusion_of(function: Callable[..., Any]) -> Fusion | None:
 
 
 def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
-    """One compiled call: strings, flags and callables among the options are static, the rest is traced."""
+    """One compiled call: strings, flags, callables and sizes of chunks are static, the rest is traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
     def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
         return function(*data, **dict(static), **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        static = tuple((name, value) for name, value in options.items() if _is_static(value))
+        static = tuple((name, value) for name, value in options.items() if _is_static(name, value))
         if static:
-            options = {name: value for name, value in options.items() if not _is_static(value)}
+            options = {name: value for name, value in options.items() if not _is_static(name, value)}
         return run(static, data, options)
 
     return call
 
 
-def _is_static(value: Any) -> bool:
-    return isinstance(value, (str, bool)) or callable(value)
+def _is_static(name: str, value: Any) -> bool:
+    size = name == "chunk_size" and isinstance(value, (int, np.integer))
+    return size or isinstance(value, (str, bool)) or callable(value)
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
