@@ -184,8 +184,8 @@ def weighted_total(plan: Plan, rows: Rows) -> Array:
 
     def rule(primals: tuple[Rows], tangents: tuple[Rows]) -> tuple[Array, Array]:
         (rows,), (moves,) = primals, tangents
-        moving = jax.tree.map(lambda move: not isinstance(move, SymbolicZero), moves, is_leaf=_is_zero)
-        value, slopes = _value_and_slopes(plan, rows, moving)
+        moving = jax.tree.map(lambda move: not _is_zero(move), moves, is_leaf=_is_zero)
+        value, slopes = _whole(lambda rows: _value_and_slopes(plan, rows, moving))(rows)
         pairs = zip(jax.tree.leaves(slopes), jax.tree.leaves(moves, is_leaf=_is_zero), strict=True)
         tangent = jnp.zeros_like(value)
         for slope, move in pairs:
@@ -199,6 +199,32 @@ def weighted_total(plan: Plan, rows: Rows) -> Array:
 
 def _is_zero(move: Any) -> bool:
     return isinstance(move, SymbolicZero)
+
+
+def _whole(function: Callable[[Rows], Any]) -> Callable[[Rows], Any]:
+    """The same function, whose derivative is not taken before it is asked for.
+
+    The derivative of a rule goes through what is known in it first, and there forgets `jax.checkpoint`: a
+    gradient of a gradient would store every chunk. What has a rule of its own it leaves as it is.
+    """
+
+    @jax.custom_jvp
+    def call(rows: Rows) -> Any:
+        return function(rows)
+
+    def rule(primals: tuple[Rows], tangents: tuple[Rows]) -> tuple[Any, Any]:
+        leaves, tree = jax.tree.flatten(primals[0])
+        moves = jax.tree.leaves(tangents[0], is_leaf=_is_zero)
+        moving = [place for place, move in enumerate(moves) if not _is_zero(move)]
+
+        def of_moving(*values: Array) -> Any:
+            changed = dict(zip(moving, values, strict=True))
+            return function(tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+        return jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
+
+    call.defjvp(rule, symbolic_zeros=True)
+    return call
 
 
 def _weighted(chunk: Rows, losses: Array) -> Array:

@@ -216,12 +216,29 @@ def _surprises(
         logits = numerics.soft_cap(logits, logit_softcap)
     if temperature is not None:
         logits = logits / temperature
+    if labels.ndim < logits.ndim and (class_weights is None or label_smoothing is None):
+        losses, normaliser = _of_ids(logits, labels, class_weights, label_smoothing)
+    else:
+        losses = _of_distributions(logits, labels, class_weights, label_smoothing)
+        normaliser = None if z_loss is None else numerics.logsumexp(logits)
+    return losses if z_loss is None else losses + z_loss * normaliser * normaliser
+
+
+def _of_ids(logits: Array, ids: Array, weights: Array | None, smoothing: Array | None) -> tuple[Array, Array]:
+    """−w_y log p_y, or that smoothed as in `categorical.cross_entropy`; and log Σ e^z."""
+    surprise, log_sum = numerics.surprise_and_log_normaliser(logits, ids)
+    if weights is not None:
+        surprise = numerics.pick(jnp.broadcast_to(weights, logits.shape), ids) * surprise
+    if smoothing is not None:
+        mean = jnp.sum(logits * (1 / logits.shape[-1]), axis=-1)
+        surprise = surprise + smoothing * (numerics.pick(logits, ids) - mean)
+    return surprise, log_sum + numerics.class_pivot(logits)
+
+
+def _of_distributions(logits: Array, labels: Array, weights: Array | None, smoothing: Array | None) -> Array:
+    """Σ −w t log p of distributions, or of ids that are weighted and smoothed."""
     if labels.ndim == logits.ndim:
         sound = are_distributions(labels)
         labels = labels.astype(logits.dtype) * jnp.where(sound, jnp.ones((), logits.dtype), jnp.nan)
-    weights = None if class_weights is None else jnp.broadcast_to(class_weights, logits.shape)
-    losses = numerics.class_surprise(logits, labels, weights, label_smoothing)
-    if z_loss is None:
-        return losses
-    normaliser = numerics.logsumexp(logits)
-    return losses + z_loss * normaliser * normaliser
+    weights = None if weights is None else jnp.broadcast_to(weights, logits.shape)
+    return numerics.class_surprise(logits, labels, weights, smoothing)

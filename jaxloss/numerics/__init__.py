@@ -22,6 +22,7 @@ from jaxloss.numerics.classes import (
     one_hot,
     pick,
     surprise,
+    surprise_and_log_normaliser,
     surprises,
     surprises_of,
 )
@@ -179,6 +180,7 @@ __all__ = [
     "squared_leads",
     "surplus_entropy",
     "surprise",
+    "surprise_and_log_normaliser",
     "surprises",
     "surprises_of",
     "tempered_divergence",

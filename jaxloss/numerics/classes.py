@@ -94,6 +94,35 @@ surprise.defjvp(_surprise_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
+def surprise_and_log_normaliser(logits: Array, ids: Array) -> tuple[Array, Array]:
+    """`surprise`, and `log_normaliser` of the row's pivot, from one pass, inside a loop as well.
+
+    Derivatives as of `surprise`, and the softmax.
+    """
+    pivot = class_pivot(logits)
+    lead = pick(logits, ids) - pivot
+    log_sum = log_normaliser(logits, pivot, _at_pivot(lead))
+    return log_sum - _settled(lead, log_sum), log_sum
+
+
+def _surprise_and_log_normaliser_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (logits, ids), (dlogits, _) = primals, tangents
+    value, log_sum = surprise_and_log_normaliser(logits, ids)
+    normaliser = jnp.where(jnp.isnan(value), value, log_sum)
+    shares = _shares(logits, class_pivot(logits), normaliser)
+    # As one row of ids behind a barrier: a loop would store all of `_names`, which it finds unchanging.
+    classes = lax.optimization_barrier(jnp.arange(logits.shape[-1], dtype=ids.dtype))
+    labelled = jnp.expand_dims(classes, tuple(range(ids.ndim))) == ids[..., None]
+    slopes = jnp.where(labelled, jnp.expm1(-value)[..., None], shares)
+    return (value, log_sum), (jnp.sum(slopes * dlogits, axis=-1), jnp.sum(shares * dlogits, axis=-1))
+
+
+surprise_and_log_normaliser.defjvp(_surprise_and_log_normaliser_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
 def surprises_of(logits: Array, ids: Array) -> Array:
     """`surprise` of several ids of each row, `[..., n]`, from one pass over the classes."""
     return _surprises_of(logits, ids)[0]
