@@ -54,7 +54,15 @@ from jaxloss._contracts.domains import (
     Interval,
     Named,
 )
-from jaxloss._contracts.heads import LAYOUTS, for_classes, headed, labelled, report_labels, rows_a_chunk
+from jaxloss._contracts.heads import (
+    LAYOUTS,
+    for_classes,
+    headed,
+    labelled,
+    report_labels,
+    rows_a_chunk,
+    same_heads,
+)
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
 from jaxloss._contracts.rows import (
     alike,
@@ -152,6 +160,7 @@ __all__ = [
     "ranked",
     "report_labels",
     "rows_a_chunk",
+    "same_heads",
     "scalar_pairs",
     "scored",
     "segmented",

@@ -54,6 +54,18 @@ def headed(
     return features, kernel, for_classes(who, named, bias, kernel.shape[1 - axis], compute_dtype(features))
 
 
+def same_heads(who: str, axis: int, **arrays: ArrayLike) -> None:
+    """Refuse two heads, features and kernel each, that differ in rows or in classes."""
+    (first, a), (_, b), (second, c), (other, d) = arrays.items()
+    rows, classes = jnp.shape(a)[:-1], jnp.shape(b)[axis]
+    if jnp.shape(c)[:-1] != rows:
+        msg = f"{who}: `{second}` {jnp.shape(c)} must have the rows {rows} of `{first}`; give one a row."
+        raise ValueError(msg)
+    if jnp.shape(d)[axis] != classes:
+        msg = f"{who}: `{other}` {jnp.shape(d)} must have {classes} classes as the first kernel; give one V."
+        raise ValueError(msg)
+
+
 def for_classes(who: str, name: str, option: ArrayLike | None, classes: int, dtype: Any) -> Array | None:
     """One number for each class, `[V]`, if any are given."""
     if option is None:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-# Bytes of logits in a chunk: enough rows for the products of matrices to run at their full rate, and for
-# the kernel's gradient, which every chunk reads and writes, not to count.
+# Bytes of logits in a chunk, and rows that it has at least: every chunk reads and writes the kernel's
+# gradient, which only rows enough make little beside the products of matrices, whatever their width.
 _BUDGET = {"cpu": 1 << 25}
 _ACCELERATOR_BUDGET = 1 << 31
+_LEAST_ROWS = 256
 # Classes in a block of the gradient filter.
 _BLOCK = 2048
 
@@ -75,13 +76,23 @@ class _Chunks(NamedTuple):
 
 
 def _chunks(plan: Plan, rows: Rows) -> _Chunks:
-    count = rows.weights.shape[0]
-    classes = max(head.kernel.shape[plan.axes[1]] for head in rows.heads)
+    rows_given = rows.weights.shape[0]
+    if plan.chunk is None:
+        count = _count_within_budget(plan, rows)
+        size = -(-rows_given // count)
+    else:
+        size = max(min(plan.chunk, rows_given), 1)
+        count = max(-(-rows_given // size), 1)
+    return _Chunks(count, size, rows_given - (count - 1) * size)
+
+
+def _count_within_budget(plan: Plan, rows: Rows) -> int:
+    """As few chunks as the budget allows, or a few more where these then are equal."""
+    given, classes = rows.weights.shape[0], max(head.kernel.shape[plan.axes[1]] for head in rows.heads)
     budget = _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
-    most = plan.chunk or max(budget // (classes * rows.weights.dtype.itemsize), 1)
-    chunks = max(-(-count // most), 1)
-    size = min(most, count) if plan.chunk else -(-count // chunks)
-    return _Chunks(chunks, size, count - (chunks - 1) * size)
+    most = max(budget // (classes * rows.weights.dtype.itemsize), _LEAST_ROWS)
+    fewest = max(-(-given // most), 1)
+    return next((count for count in range(fewest, fewest + fewest // 2 + 1) if given % count == 0), fewest)
 
 
 def _chunk_of(rows: Rows, chunks: _Chunks, index: Array) -> tuple[Rows, Array | int]:
@@ -155,18 +166,22 @@ def _row_losses(plan: Plan, chunk: Rows) -> Array:
 def row_losses(plan: Plan, rows: Rows) -> Array:
     """One number a row. A derivative makes the logits of each chunk again."""
     # The kernel's gradient is summed over the chunks in the dtype in which the loop gets the kernel.
-    wide, narrow = rows.weights.dtype, rows.heads[0].kernel.dtype
-    heads = tuple(head._replace(kernel=head.kernel.astype(wide)) for head in rows.heads)
+    narrow = [head.kernel.dtype for head in rows.heads]
+    heads = _with_kernels(rows.heads, [rows.weights.dtype] * len(narrow))
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def of_chunk(chunk: Rows) -> Array:
-        narrowed = tuple(head._replace(kernel=head.kernel.astype(narrow)) for head in chunk.heads)
-        return _row_losses(plan, chunk._replace(heads=narrowed))
+        return _row_losses(plan, chunk._replace(heads=_with_kernels(chunk.heads, narrow)))
 
     def body(losses: Array, chunk: Rows, start: Array | int) -> Array:
         return lax.dynamic_update_slice_in_dim(losses, of_chunk(chunk), start, axis=0)
 
     return _loop(plan, rows._replace(heads=heads), body, jnp.zeros_like(rows.weights))
+
+
+def _with_kernels(heads: Sequence[Head], dtypes: Sequence[Any]) -> tuple[Head, ...]:
+    pairs = zip(heads, dtypes, strict=True)
+    return tuple(head._replace(kernel=head.kernel.astype(dtype)) for head, dtype in pairs)
 
 
 # --- rows -> a number ---------------------------------------------------------------------------------
@@ -343,7 +358,7 @@ def _filtered(
     def step(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
         # The last block ends with the classes; what it shares with the one before is 0 in it.
         start = jnp.minimum(index * block, classes - block)
-        fresh = start + jnp.arange(block) >= index * block
+        fresh = start + jnp.arange(block, dtype=jnp.int32) >= index * block
         part = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(slopes, start, block, axis=1), 0)
         # Not >, for a NaN to be seen.
         matters = ~jnp.all(jnp.abs(part.astype(wide)) <= bound)
