@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "losses.contrastive": {"losses"},
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
+    "fused": {"fused"},
+    "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
     # Optax's names without Optax.

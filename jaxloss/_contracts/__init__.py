@@ -19,7 +19,7 @@ from jaxloss._contracts.classes import (
     similarities,
     unless,
 )
-from jaxloss._contracts.distributions import composed, distributions, log_distributions
+from jaxloss._contracts.distributions import are_distributions, composed, distributions, log_distributions
 from jaxloss._contracts.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ZERO_TO_ONE,
@@ -53,6 +53,15 @@ from jaxloss._contracts.domains import (
     Domain,
     Interval,
     Named,
+)
+from jaxloss._contracts.heads import (
+    LAYOUTS,
+    for_classes,
+    headed,
+    labelled,
+    report_labels,
+    rows_a_chunk,
+    same_heads,
 )
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
 from jaxloss._contracts.rows import (
@@ -95,6 +104,7 @@ __all__ = [
     "FOREGROUND",
     "GROUPS",
     "HALF_OPEN_UNIT",
+    "LAYOUTS",
     "LISTS",
     "LOG_DISTRIBUTION",
     "NON_NEGATIVE",
@@ -114,6 +124,7 @@ __all__ = [
     "Labels",
     "Named",
     "alike",
+    "are_distributions",
     "batched",
     "binary_segmented",
     "class_scores",
@@ -126,10 +137,13 @@ __all__ = [
     "each_class",
     "ensemble",
     "factored",
+    "for_classes",
     "grouped",
     "has_ids",
+    "headed",
     "identified",
     "is_off",
+    "labelled",
     "linked",
     "listed",
     "lists_with_items",
@@ -144,6 +158,9 @@ __all__ = [
     "places",
     "poison",
     "ranked",
+    "report_labels",
+    "rows_a_chunk",
+    "same_heads",
     "scalar_pairs",
     "scored",
     "segmented",
