@@ -522,6 +522,13 @@ def test_every_loss_whose_oracle_takes_the_whole_batch_is_refused():
     assert {case.loss for case in CASES if case.couples} == set(COUPLED)
 
 
+def test_a_loss_that_goes_by_chunks_already_is_refused():
+    with pytest.raises(
+        ValueError, match=r"chunked\(fused\.linear_cross_entropy\): it goes by chunks already"
+    ):
+        jl.chunked(jl.fused.linear_cross_entropy, rows=3)
+
+
 def test_a_loss_that_couples_what_a_chunk_is_too_small_for_is_refused():
     loss = jl.chunked(lambda p, t: (p - t) ** 2 * jnp.asarray(TRIALS), rows=3)
     with pytest.raises(

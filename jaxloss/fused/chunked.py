@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING
-from jaxloss._loss import card_of, check_options, compiled
+from jaxloss._loss import card_of, check_options, compiled, fusion_of
 
 RowLoss = Callable[..., Array]
 
@@ -246,7 +246,10 @@ def _size(rows: Any) -> int:
 
 
 def _refuse_coupled(loss: RowLoss) -> None:
-    card = card_of(loss)
+    card, fusion = card_of(loss), fusion_of(loss)
+    if fusion is not None:
+        msg = f"chunked({fusion.name}): it goes by chunks already; set its `chunk_size`, and wrap it in no other."
+        raise ValueError(msg)
     if card is not None and card.task == "contrastive" and card.masks_itself:
         msg = (
             f"chunked({card.name}): the loss of a row depends on the other rows of its batch, and a chunk "
