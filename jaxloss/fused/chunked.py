@@ -248,7 +248,7 @@ def _size(rows: Any) -> int:
 def _refuse_coupled(loss: RowLoss) -> None:
     card, fusion = card_of(loss), fusion_of(loss)
     if fusion is not None:
-        msg = f"chunked({fusion.name}): it goes by chunks already; set its `chunk_size`, and wrap it in no other."
+        msg = f"chunked({fusion.name}): it goes by chunks already; set its `chunk_size` instead."
         raise ValueError(msg)
     if card is not None and card.task == "contrastive" and card.masks_itself:
         msg = (
