@@ -3,7 +3,10 @@
 import functools
 import gc
 import re
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -562,3 +565,27 @@ def test_a_concrete_option_out_of_its_range_is_refused_before_anything_is_traced
 def test_the_words_of_the_loss_itself_are_heard():
     with pytest.raises(ValueError, match=r"robust\.huber: `predictions` \(7,\) and `targets` \(7, 1\)"):
         jl.chunked(jl.robust.huber, rows=3)(NUMBERS, TARGETS[:, None])
+
+
+# --- the page and the example ---------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_code_of_the_page_runs():
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/chunked.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    agree(names["objective"](names["kernel"]), np.log(50), 1e-6)
+
+
+def test_the_heads_of_the_example_go_through_the_same_losses():
+    script = (
+        "from examples.language_model import main; import numpy as np;"
+        "curves = main('--steps 3 --classes 512 --characters 60000 --batch 4 --length 80 --width 8'.split());"
+        "a = np.array(list(curves.values())); assert a.shape == (3, 3); assert np.ptp(a, axis=0).max() < 1e-4"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
