@@ -2,11 +2,12 @@
 
 A loss is a pure function from rows to rows, `jl.robust.huber(predictions, targets, delta=1.0)`;
 everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, `jl.partial_mean(loss)`,
-`jl.checked(function)`.
+`jl.checked(function)`, `jl.chunked(loss, rows=...)`.
 """
 
-from jaxloss import adapters, numerics, training, weighting
+from jaxloss import adapters, fused, numerics, training, weighting
 from jaxloss._loss import checked
+from jaxloss.fused.chunked import chunked
 from jaxloss.losses import (
     binary,
     categorical,
@@ -38,10 +39,12 @@ __all__ = [
     "binary",
     "categorical",
     "checked",
+    "chunked",
     "contrastive",
     "cross_entropy",
     "deviance",
     "divergence",
+    "fused",
     "likelihood",
     "mae",
     "mean",

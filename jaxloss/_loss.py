@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -143,24 +143,89 @@ def card_of(function: Callable[..., Any]) -> Card | None:
     return getattr(function, "card", None)
 
 
+class Fusion(NamedTuple):
+    """How the rows of a fused loss become a number without ever being apart: its Σwℓ, in one pass.
+
+    `weighted_total(*data, weights=w, where=kept, **options)` is Σ w ℓ over all rows, differentiable in
+    data, options and weights. `weights` has the rows' shape and is 0 in every row that does not count.
+    `where`, of the rows' shape or None for all, holds the rows that there are: what a removed one holds,
+    NaN too, reaches no value and no derivative. `counts` and `masks_itself` are those of a card: rows
+    that are there and do not count are left in `where` only of a loss that masks itself.
+    """
+
+    name: str
+    weighted_total: Callable[..., Array]
+    options: Mapping[str, Interval]
+    counts: Callable[..., Array | None] | None
+    masks_itself: bool
+
+
+def fused(
+    *,
+    total: Callable[..., Array],
+    options: Mapping[str, Interval] | None = None,
+    counts: Callable[..., Array | None] | None = None,
+    masks_itself: bool = False,
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """Make a function from rows to rows a fused loss: `mean`, `sum` and `partial_mean` hand it the weights.
+
+    Its data need not all start with the rows' axes: rows may share a matrix of parameters. It has no
+    card: it is another way to compute a loss that has one.
+    """
+
+    def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
+        name = f"{function.__module__.removeprefix('jaxloss.').split('.')[0]}.{function.__name__}"
+        ranges, positional = dict(options or {}), inspect.Parameter.POSITIONAL_OR_KEYWORD
+        names = [n for n, p in inspect.signature(function).parameters.items() if p.kind is positional]
+
+        def ranged(of: Callable[..., Array]) -> Callable[..., Array]:
+            def within(*args: Any, **given: Any) -> Array:
+                data = [*args, *(given[n] for n in names if n in given)]
+                dtype = _contracts.compute_dtype(*(array for array in data if array is not None))
+                return of(*args, **given | _poisoned(name, ranges, given, dtype))
+
+            return within
+
+        run = compiled(ranged(function), inline=True)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Array:
+            if kwargs:
+                check_options(name, ranges, kwargs)
+            return run(*args, **kwargs)
+
+        fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)
+        call.fusion = fusion  # pyright: ignore[reportAttributeAccessIssue]
+        call.weighted_total = fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
+        return call
+
+    return decorate
+
+
+def fusion_of(function: Callable[..., Any]) -> Fusion | None:
+    """How a fused loss is reduced; None for any other."""
+    return getattr(function, "fusion", None)
+
+
 def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
-    """One compiled call: strings, flags and callables among the options are static, the rest is traced."""
+    """One compiled call: strings, flags, callables and sizes of chunks are static, the rest is traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
     def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
         return function(*data, **dict(static), **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        static = tuple((name, value) for name, value in options.items() if _is_static(value))
+        static = tuple((name, value) for name, value in options.items() if _is_static(name, value))
         if static:
-            options = {name: value for name, value in options.items() if not _is_static(value)}
+            options = {name: value for name, value in options.items() if not _is_static(name, value)}
         return run(static, data, options)
 
     return call
 
 
-def _is_static(value: Any) -> bool:
-    return isinstance(value, (str, bool)) or callable(value)
+def _is_static(name: str, value: Any) -> bool:
+    size = name == "chunk_size" and isinstance(value, (int, np.integer))
+    return size or isinstance(value, (str, bool)) or callable(value)
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,11 +295,19 @@ def _within_domain(
     """Call the formula; what lies outside its domain makes a row NaN, a hyperparameter every row."""
     data = dict(zip(domain, args, strict=False)) | {n: options.pop(n) for n in domain if n in options}
     dtype = _contracts.compute_dtype(*data.values())
-    for name in ranges.keys() & options.keys():
-        if options[name] is not None:
-            value = jnp.asarray(options[name], dtype)
-            options[name] = _contracts.poison(who, name, value, ranges[name].holds(value), ranges[name])
-    losses = function(**data, **options)
+    losses = function(**data, **options | _poisoned(who, ranges, options, dtype))
     for name, array in data.items():
         losses = _contracts.spoil_outside(who, name, losses, jnp.asarray(array), domain[name])
     return losses
+
+
+def _poisoned(
+    who: str, ranges: Mapping[str, Interval], options: Mapping[str, Any], dtype: Any
+) -> dict[str, Array]:
+    """The hyperparameters that have a range, NaN where they are outside it."""
+    found = {}
+    for name in ranges.keys() & options.keys():
+        if options[name] is not None:
+            value = jnp.asarray(options[name], dtype)
+            found[name] = _contracts.poison(who, name, value, ranges[name].holds(value), ranges[name])
+    return found

@@ -5,7 +5,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING, compute_dtype
-from jaxloss._loss import card_of, check_options, compiled
+from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of
 from jaxloss.numerics import apart, cut, divide
 
 RowLoss = Callable[..., Array]
@@ -115,7 +115,7 @@ def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
         run = remembered.run if remembered else _compile(kind, weakref.ref(loss))
         reduced = _wrapped(loss, run)
         # Ours live as long as the library does; anybody else's must not be held by what it became.
-        made = weakref.ref(reduced) if card_of(loss) is None else lambda: reduced
+        made = weakref.ref(reduced) if _facts_of(loss) is None else lambda: reduced
         _MEMO[kind][loss] = _Remembered(run, made)
     except TypeError:  # not hashable or not weakly referable: nothing to remember it by
         reduced = _wrapped(loss, _compile(kind, lambda: loss))
@@ -124,20 +124,26 @@ def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
 
 def _wrapped(loss: RowLoss, run: Callable[..., Any]) -> Callable[..., Any]:
     """`run` behind the check of concrete hyperparameters; it holds the loss, which `run` does not."""
-    card = card_of(loss)
+    facts = _facts_of(loss)
 
     @functools.wraps(loss, updated=())
     def reduced(*data: ArrayLike, **options: Any) -> Any:
-        if card is not None and options:
-            check_options(card.name, card.options, options)
+        if facts is not None and options:
+            check_options(facts.name, facts.options, options)
         return run(*data, **options)
 
     return reduced
 
 
+def _facts_of(loss: RowLoss) -> Card | Fusion | None:
+    """What is known of a loss of ours; None for anybody else's."""
+    return card_of(loss) or fusion_of(loss)
+
+
 def _compile(kind: str, loss: Callable[[], Any]) -> Callable[..., Any]:
     def run(*data: Any, where: Any = None, weights: Any = None, **options: Any) -> Any:
-        return _FINISH[kind](_partial_mean(kind, loss(), data, options, where, weights))
+        reduce = _partial_mean if fusion_of(loss()) is None else _fused
+        return _FINISH[kind](reduce(kind, loss(), data, options, where, weights))
 
     return compiled(run)
 
@@ -182,6 +188,35 @@ def _partial_mean(
         total = apart(lambda data, traced: jnp.sum(rows(data, traced)))(data, traced)
         return PartialMean(total, jnp.asarray(size, total.dtype))
     return _weighted(who, rows(data, traced), kept, weights)
+
+
+def _fused(
+    kind: str,
+    loss: RowLoss,
+    data: tuple[Any, ...],
+    options: dict[str, Any],
+    where: Any,
+    weights: Any,
+) -> PartialMean:
+    """Σwℓ and Σw of a loss that sums its rows itself, in the pass in which it computes them."""
+    fusion = cast("Fusion", fusion_of(loss))
+    who = f"{kind}({fusion.name})"
+    data, options = _positional(loss, data, options)
+    losses = jax.eval_shape(lambda *data: loss(*data, **options), *data)
+    if where is not None:
+        where = _mask(who, where, losses.shape)
+    own = {"where": where} if fusion.masks_itself else {}
+    kept = fusion.counts(*data, **options, **own) if fusion.counts else None
+    if not fusion.masks_itself:
+        where = kept = where if kept is None else kept if where is None else where & kept
+    dtype = losses.dtype
+    weights = jnp.ones(losses.shape, dtype) if weights is None else _weights(who, weights, losses)
+    weights = weights if kept is None else jnp.where(kept, weights, 0)
+    weight = jnp.sum(weights)
+    if kind == "mean":
+        # Each row by its share: no gradient as large as the parameters is to be divided afterwards.
+        weights, weight = divide(weights, weight), jnp.ones((), dtype)
+    return PartialMean(fusion.weighted_total(*data, weights=weights, where=where, **options), weight)
 
 
 def _kept(

@@ -17,7 +17,7 @@ CORE = {"_contracts", "_loss", "numerics"}
 # Who imports whom: inside the package by module, outside it by name; `lazily` only inside functions.
 # A family imports the core and nothing else: never another family.
 MAY_IMPORT = {
-    "__init__": {"_loss", "adapters", "losses", "numerics", "reduction", "training", "weighting"},
+    "__init__": {"_loss", "adapters", "fused", "losses", "numerics", "reduction", "training", "weighting"},
     "__main__": {"cli"},
     "numerics": {"numerics"},
     "numerics.*": BASE | {"numerics"},
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "_contracts.*": BASE | {"_contracts", "numerics"},
     "_loss": BASE | {"_contracts"},
     "reduction": BASE | CORE,
+    "fused.chunked": BASE | CORE,
     "losses": {"losses"},
     "losses.*": BASE | CORE,
     # A family in several files, each of which is a family to the others.
@@ -32,6 +33,8 @@ MAY_IMPORT = {
     "losses.contrastive": {"losses"},
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
+    "fused": {"fused"},
+    "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),
     "adapters.optax": BASE | {"training", "optax"},
     # Optax's names without Optax.

@@ -27,7 +27,7 @@ from jaxloss._contracts.classes import (
     similarities,
     unless,
 )
-from jaxloss._contracts.distributions import composed, distributions, log_distributions
+from jaxloss._contracts.distributions import are_distributions, composed, distributions, log_distributions
 from jaxloss._contracts.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ZERO_TO_ONE,
@@ -61,6 +61,15 @@ from jaxloss._contracts.domains import (
     Domain,
     Interval,
     Named,
+)
+from jaxloss._contracts.heads import (
+    LAYOUTS,
+    for_classes,
+    headed,
+    labelled,
+    report_labels,
+    rows_a_chunk,
+    same_heads,
 )
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
 from jaxloss._contracts.rows import (
@@ -102,6 +111,7 @@ __all__ = [
     "FOREGROUND",
     "GROUPS",
     "HALF_OPEN_UNIT",
+    "LAYOUTS",
     "LISTS",
     "LOG_DISTRIBUTION",
     "NON_NEGATIVE",
@@ -121,6 +131,7 @@ __all__ = [
     "Labels",
     "Named",
     "alike",
+    "are_distributions",
     "batched",
     "binary_segmented",
     "class_scores",
@@ -133,10 +144,13 @@ __all__ = [
     "each_class",
     "ensemble",
     "factored",
+    "for_classes",
     "grouped",
     "has_ids",
+    "headed",
     "identified",
     "is_off",
+    "labelled",
     "linked",
     "listed",
     "lists_with_items",
@@ -151,6 +165,9 @@ __all__ = [
     "pixels_kept",
     "poison",
     "ranked",
+    "report_labels",
+    "rows_a_chunk",
+    "same_heads",
     "scalar_pairs",
     "scored",
     "segmented",

@@ -1,0 +1,481 @@
+"""The fused linear cross-entropy against its formula by hand, and against the loss of all logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss as jl
+from jaxloss.fused import _heads
+
+FUSED = jl.fused.linear_cross_entropy
+N, D, V = 11, 4, 7
+RNG = np.random.default_rng(3)
+X, W, B = RNG.normal(size=(N, D)), RNG.normal(size=(D, V)), RNG.normal(size=V)
+IDS = RNG.integers(0, V, N)
+SHARES = RNG.dirichlet(np.ones(V), N)
+WEIGHTS = RNG.random(N)
+MASK = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1], bool)
+CLASS_WEIGHTS = RNG.random(V) + 0.5
+OPTIONS = {
+    "label_smoothing": 0.1,
+    "z_loss": 0.01,
+    "temperature": 1.7,
+    "logit_softcap": 2.5,
+    "class_weights": CLASS_WEIGHTS,
+}
+CHUNKS = [4, "auto"]
+# Ids, distributions; both layouts; chunks that divide the rows, that do not, of one row, and all rows.
+CASES = [(IDS, "dv", 4), (IDS, "vd", 1), (IDS, "vd", "auto"), (SHARES, "dv", N), (SHARES, "vd", 5)]
+
+
+# --- the truth by hand, in NumPy ------------------------------------------------------------------
+
+
+def by_hand(x, w, b, labels, weights, *, label_smoothing, z_loss, temperature, logit_softcap, class_weights):
+    """Σ wℓ and its derivatives in all that it depends on."""
+    raw = x @ w + b
+    bent = np.tanh(raw / logit_softcap)
+    z = logit_softcap * bent / temperature
+    normaliser = np.log(np.exp(z).sum(-1))
+    logs = z - normaliser[:, None]
+    hard = labels if labels.ndim == 2 else np.eye(V)[labels]
+    t = class_weights * ((1 - label_smoothing) * hard + label_smoothing / V)
+    losses = -(t * logs).sum(-1) + z_loss * normaliser**2
+    dz = np.exp(logs) * (t.sum(-1) + 2 * z_loss * normaliser)[:, None] - t
+    dz *= weights[:, None]
+    fading = 1 - bent**2
+    draw = dz * fading / temperature
+    slopes = {
+        "x": draw @ w.T,
+        "w": x.T @ draw,
+        "b": draw.sum(0),
+        "weights": losses,
+        "label_smoothing": -(weights[:, None] * class_weights * (1 / V - hard) * logs).sum(),
+        "z_loss": weights @ normaliser**2,
+        "temperature": -(dz * z).sum() / temperature,
+        "logit_softcap": (dz * (bent - raw / logit_softcap * fading)).sum() / temperature,
+        "class_weights": -(weights[:, None] * t / class_weights * logs).sum(0),
+    }
+    return weights @ losses, slopes
+
+
+def ours(x, w, b, weights, options, labels, *, layout="dv", chunk_size="auto"):
+    kernel = w if layout == "dv" else w.T
+    return jl.sum(FUSED)(
+        x, kernel, labels, bias=b, weights=weights, kernel_layout=layout, chunk_size=chunk_size, **options
+    )
+
+
+def reference(x, w, b, weights, options, labels, where=None):
+    options = dict(options)
+    logits = x @ w + b[None]
+    if cap := options.pop("logit_softcap", None):
+        logits = cap * jnp.tanh(logits / cap)
+    logits = logits / options.pop("temperature", 1.0)
+    return jl.sum(jl.categorical.cross_entropy)(logits, labels, weights=weights, where=where, **options)
+
+
+@pytest.mark.parametrize(("labels", "layout", "chunk_size"), CASES)
+def test_value_and_every_gradient_are_those_by_hand(labels, layout, chunk_size):
+    value, slopes = jax.value_and_grad(ours, (0, 1, 2, 3, 4))(
+        X, W, B, WEIGHTS, OPTIONS, labels, layout=layout, chunk_size=chunk_size
+    )
+    true_value, truth = by_hand(X, W, B, labels, WEIGHTS, **OPTIONS)
+    found = dict(zip(("x", "w", "b", "weights"), slopes, strict=False)) | slopes[4]
+    np.testing.assert_allclose(value, true_value, rtol=1e-12)
+    for name, slope in truth.items():
+        np.testing.assert_allclose(found[name], slope, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.2}, {"class_weights": CLASS_WEIGHTS}, {"z_loss": 0.1}], ids=str
+)
+def test_each_option_alone_gives_the_loss_of_all_logits(options):
+    options = {name: jnp.asarray(value) for name, value in options.items()}
+    found, truth = (
+        jax.value_and_grad(f, (0, 1, 2, 3, 4))(X, W, B, WEIGHTS, options, IDS) for f in (ours, reference)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+
+
+@pytest.mark.parametrize("chunk_size", CHUNKS)
+def test_bare_rows_and_their_gradient_are_those_of_all_logits(chunk_size):
+    def bent(rows):
+        return jnp.sum(jnp.sin(rows) * WEIGHTS)
+
+    def fused(x, w, b):
+        return bent(FUSED(x, w, IDS, bias=b, chunk_size=chunk_size))
+
+    def whole(x, w, b):
+        return bent(jl.categorical.cross_entropy(x @ w + b[None], IDS))
+
+    found, truth = (jax.value_and_grad(f, (0, 1, 2))(X, W, B) for f in (fused, whole))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+
+
+@pytest.mark.parametrize(
+    "transform", [jl.mean, jl.sum, lambda f: lambda *a, **o: jl.partial_mean(f)(*a, **o).value()]
+)
+def test_masked_weighted_reductions_are_those_of_the_loss_of_all_logits(transform):
+    def fused(x, w, weights):
+        return transform(FUSED)(
+            x, w, IDS, where=MASK, weights=weights, ignore_index=int(IDS[0]), chunk_size=4
+        )
+
+    def whole(x, w, weights):
+        loss = transform(jl.categorical.cross_entropy)
+        return loss(x @ w, IDS, where=MASK, weights=weights, ignore_index=int(IDS[0]))
+
+    found, truth = (jax.value_and_grad(f, (0, 1, 2))(X, W, WEIGHTS) for f in (fused, whole))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+def test_rows_may_have_several_axes():
+    x, ids = X[:6].reshape(2, 3, D), IDS[:6].reshape(2, 3)
+    np.testing.assert_allclose(FUSED(x, W, ids), FUSED(X[:6], W, IDS[:6]).reshape(2, 3), rtol=1e-14)
+    where = MASK[:6].reshape(2, 3)
+    np.testing.assert_allclose(
+        jl.mean(FUSED)(x, W, ids, where=where),
+        jl.mean(FUSED)(X[:6][MASK[:6]], W, IDS[:6][MASK[:6]]),
+        rtol=1e-14,
+    )
+
+
+def test_one_row_needs_no_axis():
+    np.testing.assert_allclose(FUSED(X[0], W, IDS[0]), FUSED(X, W, IDS)[0], rtol=1e-14)
+    np.testing.assert_allclose(jl.mean(FUSED)(X[0], W, IDS[0]), FUSED(X, W, IDS)[0], rtol=1e-14)
+
+
+def test_no_row_is_a_mean_of_zero_with_zero_gradient():
+    value, slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(X[:0], W, IDS[:0])
+    assert (value, slopes[0].shape, float(jnp.abs(slopes[1]).max())) == (0, (0, D), 0)
+    assert FUSED(X[:0], W, IDS[:0]).shape == (0,)
+
+
+# --- what is removed ------------------------------------------------------------------------------
+
+
+def spoiled():
+    """The data, with rubbish in the rows that the mask removes."""
+    x, ids, weights = X.copy(), IDS.copy(), WEIGHTS.copy()
+    x[~MASK], ids[~MASK], weights[~MASK] = np.array([np.nan, np.inf, -np.inf])[:, None], [-3, V, 99], np.nan
+    return x, ids, weights
+
+
+@pytest.mark.parametrize("chunk_size", [4, N])
+def test_nothing_in_a_removed_row_reaches_value_or_gradient(chunk_size):
+    def total(x, w, b, weights, options, ids, where):
+        return jl.mean(FUSED)(
+            x, w, ids, bias=b, weights=weights, where=where, chunk_size=chunk_size, **options
+        )
+
+    x, ids, weights = spoiled()
+    value, slopes = jax.value_and_grad(total, (0, 1, 2, 3, 4))(x, W, B, weights, OPTIONS, ids, MASK)
+    clean, truth = jax.value_and_grad(total, (0, 1, 2, 3, 4))(
+        X[MASK], W, B, WEIGHTS[MASK], OPTIONS, IDS[MASK], None
+    )
+    np.testing.assert_allclose(value, clean, rtol=1e-13)
+    for index in (0, 3):
+        np.testing.assert_array_equal(slopes[index][~MASK], 0)
+        np.testing.assert_allclose(slopes[index][MASK], truth[index], rtol=1e-11)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14),
+        (slopes[1], slopes[2], slopes[4]),
+        (truth[1], truth[2], truth[4]),
+    )
+
+
+def test_nothing_in_a_removed_row_reaches_forward_mode_or_a_second_derivative():
+    x, ids, _ = spoiled()
+
+    def gradient(w, t):
+        return jax.grad(lambda w: jl.mean(FUSED)(x, w, ids, where=MASK, temperature=t, chunk_size=4))(w)
+
+    def clean(w, t):
+        return jax.grad(lambda w: jl.mean(FUSED)(X[MASK], w, IDS[MASK], temperature=t))(w)
+
+    found, truth = (jax.jvp(f, (W, 1.5), (B[None] * W, 1.0)) for f in (gradient, clean))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14), found, truth)
+
+
+def test_a_mean_of_nothing_is_zero_with_zero_gradient():
+    slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(X * np.nan, W, IDS, where=np.zeros(N, bool))
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(slopes))
+
+
+def test_a_nan_in_a_kept_row_is_not_hidden_by_its_weight():
+    x = X.copy()
+    x[1] = np.nan
+    weights = WEIGHTS.copy()
+    weights[1] = 0
+    assert np.isnan(jl.sum(FUSED)(x, W, IDS, weights=weights))
+
+
+def test_an_ignored_row_has_loss_zero_and_no_gradient():
+    ids = IDS.copy()
+    ids[[2, 7]] = -1
+    rows = FUSED(X, W, ids, ignore_index=-1, chunk_size=4)
+    np.testing.assert_array_equal(np.flatnonzero(np.asarray(rows) == 0), [2, 7])
+    slopes = jax.grad(lambda x: jnp.sum(FUSED(x, W, ids, ignore_index=-1, chunk_size=4)))(X)
+    assert np.array_equal(np.flatnonzero(~np.any(np.asarray(slopes), axis=-1)), [2, 7])
+
+
+# --- labels that are none -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [-1, V])
+def test_an_id_out_of_range_is_nan_in_that_row_alone(wrong):
+    ids = IDS.copy()
+    ids[5] = wrong
+    for x_slopes in (
+        jax.grad(lambda x: jl.sum(FUSED)(x, W, ids, chunk_size=4))(X),
+        jax.grad(lambda x: jnp.sum(FUSED(x, W, ids, chunk_size=4)))(X),
+    ):
+        assert np.array_equal(np.flatnonzero(np.isnan(x_slopes).all(-1)), [5])
+        assert np.isnan(x_slopes).any(-1).sum() == 1
+    assert np.array_equal(np.flatnonzero(np.isnan(FUSED(X, W, ids, chunk_size=4))), [5])
+
+
+def test_checked_names_an_id_out_of_range():
+    ids = IDS.copy()
+    ids[5] = V
+    for function in (FUSED, jl.mean(FUSED), jax.grad(jl.mean(FUSED))):
+        with pytest.raises(ValueError, match=r"linear_cross_entropy: `labels` must be in \[0, 7\), got 7"):
+            jl.checked(function)(X, W, ids)
+    where = np.arange(N) != 5
+    np.testing.assert_allclose(
+        jl.checked(jl.mean(FUSED))(X, W, ids, where=where),
+        jl.mean(FUSED)(X[where], W, ids[where]),
+        rtol=1e-13,
+    )
+
+
+def test_a_row_that_is_no_distribution_is_nan_and_named():
+    shares = SHARES.copy()
+    shares[3] *= 2
+    assert np.array_equal(np.flatnonzero(np.isnan(FUSED(X, W, shares, chunk_size=4))), [3])
+    with pytest.raises(ValueError, match="must be in distributions"):
+        jl.checked(jl.mean(FUSED))(X, W, shares)
+
+
+# --- all that JAX does to a function --------------------------------------------------------------
+
+
+def mean_of(x, w):
+    return jl.mean(FUSED)(x, w, IDS, chunk_size=4, z_loss=0.1)
+
+
+def whole_mean(x, w):
+    return jl.mean(jl.categorical.cross_entropy)(x @ w, IDS, z_loss=0.1)
+
+
+TRANSFORMED = {
+    "jvp": lambda f: jax.jvp(f, (X, W), (X**2, W**2)),
+    "hvp": lambda f: jax.jvp(jax.grad(f, (0, 1)), (X, W), (X**2, W**2)),
+    "hessian": lambda f: jax.hessian(f, (0, 1))(X, W),
+    "gradient of a gradient": lambda f: jax.grad(lambda w: jnp.sum(jnp.sin(jax.grad(f)(X, w))))(W),
+    "vmap": lambda f: jax.vmap(jax.value_and_grad(f, (0, 1)), (0, None))(np.stack([X, -X, 2 * X]), W),
+    "jit": lambda f: jax.jit(jax.value_and_grad(f, (0, 1)))(X, W),
+    "gradient of jit": lambda f: jax.grad(jax.jit(f), (0, 1))(X, W),
+    "remat": lambda f: jax.grad(lambda x, w: jnp.sin(jax.checkpoint(f)(jnp.tanh(x), w)), (0, 1))(X, W),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_a_transformation_of_it_is_that_of_the_loss_of_all_logits(name):
+    found, truth = TRANSFORMED[name](mean_of), TRANSFORMED[name](whole_mean)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13), found, truth)
+
+
+def test_the_hessian_of_bare_rows_is_that_of_the_loss_of_all_logits():
+    found = jax.hessian(lambda w: FUSED(X, w, IDS, chunk_size=4)[3])(W)
+    truth = jax.hessian(lambda w: jl.categorical.cross_entropy(X @ w, IDS)[3])(W)
+    np.testing.assert_allclose(found, truth, rtol=1e-10, atol=1e-13)
+
+
+# --- precision ------------------------------------------------------------------------------------
+
+
+def test_half_precision_is_computed_in_float32_and_rounded_once():
+    x, w = (jnp.asarray(array, jnp.bfloat16) for array in (X, W))
+    value, slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(x, w, IDS, chunk_size=1)
+    wide = [np.asarray(array, np.float64) for array in (x, w)]
+    true_value, truth = by_hand(
+        *wide, np.zeros(V), IDS, np.full(N, 1 / N), label_smoothing=0.0, z_loss=0.0, temperature=1.0,
+        logit_softcap=1e9, class_weights=np.ones(V),
+    )  # fmt: skip
+    assert (value.dtype, slopes[0].dtype, slopes[1].dtype) == (jnp.float32, jnp.bfloat16, jnp.bfloat16)
+    np.testing.assert_allclose(value, true_value, rtol=1e-6)
+    # A rounding of each ∂ℓ/∂z and one of the result, of half an ulp of 2⁻⁷ each.
+    for slope, true in zip(slopes, (truth["x"], truth["w"]), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(slope, np.float64), true, rtol=2**-8, atol=2**-8 * np.abs(true).max()
+        )
+
+
+def test_the_kernels_gradient_is_summed_in_float32_over_chunks_of_half_precision():
+    rows = 4096
+    x = jnp.ones((rows, 1), jnp.bfloat16)
+    slope = jax.grad(jl.sum(FUSED), 1)(
+        x, jnp.zeros((1, 2), jnp.bfloat16), jnp.zeros(rows, jnp.int32), chunk_size=4
+    )
+    # In bfloat16 a sum of steps of 2 would stop at 512.
+    np.testing.assert_array_equal(np.asarray(slope, np.float64), [[-rows / 2, rows / 2]])
+
+
+def test_the_bare_rows_too_sum_the_kernels_gradient_in_float32():
+    rows = 4096
+    x, ids = jnp.ones((rows, 1), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
+    slope = jax.grad(lambda w: jnp.sum(FUSED(x, w, ids, chunk_size=4)))(jnp.zeros((1, 2), jnp.bfloat16))
+    np.testing.assert_array_equal(np.asarray(slope, np.float64), [[-rows / 2, rows / 2]])
+
+
+def test_a_label_that_leads_by_seventeen_costs_what_it_costs():
+    x, w = np.ones((1, 1), np.float32), np.array([[17.0, 0.0]], np.float32)
+    value, slope = jax.value_and_grad(jl.mean(FUSED), 1)(x, w, np.array([0]))
+    np.testing.assert_allclose(value, np.log1p(np.exp(-17)), rtol=1e-6)
+    np.testing.assert_allclose(slope, [[-1, 1] / (1 + np.exp(17))], rtol=1e-6)
+
+
+def test_an_offset_of_all_logits_costs_no_digit():
+    x, w = np.ones((1, 1), np.float32), np.array([[4096.0, 4098.0, 4090.0]], np.float32)
+    z = np.array([-2.0, 0.0, -8.0])
+    value, slope = jax.value_and_grad(jl.mean(FUSED), 1)(x, w, np.array([0]))
+    shares = np.exp(z) / np.exp(z).sum()
+    np.testing.assert_allclose(value, np.log(np.exp(z).sum()) + 2, rtol=1e-6)
+    np.testing.assert_allclose(slope[0], shares - [1, 0, 0], rtol=1e-6)
+
+
+# --- the filter -----------------------------------------------------------------------------------
+
+
+def filtered(x, w, epsilon):
+    return FUSED.weighted_total(
+        x, w, IDS, weights=jnp.asarray(WEIGHTS), gradient_filter=epsilon, chunk_size=4
+    )
+
+
+def exact(x, w):
+    return FUSED.weighted_total(x, w, IDS, weights=jnp.asarray(WEIGHTS), chunk_size=4)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(_heads, "_BLOCK", 2)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_filter_of_nothing_leaves_out_nothing():
+    found, truth = jax.value_and_grad(filtered, (0, 1))(X, W, 0.0), jax.value_and_grad(exact, (0, 1))(X, W)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-2, 0.1])
+def test_a_filter_errs_by_no_more_than_its_bound(epsilon):
+    w = W.copy()
+    w[:, 4:] *= 0.2
+    x = X + np.array([3.0, 0, 0, 0])
+    w[0, 4:] -= 3
+    value, (dx, dw) = jax.value_and_grad(filtered, (0, 1))(x, w, epsilon)
+    true_value, (true_dx, true_dw) = jax.value_and_grad(exact, (0, 1))(x, w)
+    assert value == true_value
+    assert np.any(dw != true_dw), "something was left out"
+    reach = epsilon * np.linalg.norm(w, axis=0).sum()
+    assert np.all(np.linalg.norm(dx - true_dx, axis=-1) <= WEIGHTS * reach)
+    assert np.all(np.abs(dw - true_dw) <= epsilon * (WEIGHTS @ np.abs(x))[:, None])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_filter_hides_no_nan():
+    x = X.copy()
+    x[3] = np.nan
+    assert np.isnan(jax.grad(filtered, 1)(x, W, 0.5)).all()
+
+
+# --- refused in words -----------------------------------------------------------------------------
+
+WRONG = {
+    "integer features": (
+        TypeError,
+        "`features` must be floating",
+        (np.ones((2, 3), int), W[:3], IDS[:2]),
+        {},
+    ),
+    "a kernel of three axes": (ValueError, r"`kernel` must have shape \[D, V\]", (X, W[None], IDS), {}),
+    "another width": (ValueError, r"with D = 4, .* give them one D", (X, W[:3], IDS), {}),
+    "a kernel turned": (ValueError, "say `kernel_layout='vd'`", (X, W.T, IDS), {}),
+    "an unknown layout": (
+        ValueError,
+        "`kernel_layout` must be one of dv, vd",
+        (X, W, IDS),
+        {"kernel_layout": "xy"},
+    ),
+    "too many labels": (ValueError, "`labels` .* must have the rows' shape", (X, W, np.append(IDS, 0)), {}),
+    "one-hot flags": (TypeError, "class ids or distributions, got bool", (X, W, SHARES > 0), {}),
+    "distributions of other classes": (
+        ValueError,
+        "must be distributions of shape",
+        (X, W, SHARES[:, 1:]),
+        {},
+    ),
+    "a bias of other classes": (
+        ValueError,
+        r"`bias` \(6,\) must have shape \(7,\)",
+        (X, W, IDS),
+        {"bias": B[1:]},
+    ),
+    "class weights of other classes": (
+        ValueError,
+        r"`class_weights` \(6,\)",
+        (X, W, IDS),
+        {"class_weights": B[1:] ** 2},
+    ),
+    "a chunk of nothing": (
+        ValueError,
+        "`chunk_size` must be 1 or more, got 0",
+        (X, W, IDS),
+        {"chunk_size": 0},
+    ),
+    "a chunk in words": (TypeError, "`chunk_size` must be", (X, W, IDS), {"chunk_size": "many"}),
+    "a chunk of a size not known": (
+        TypeError,
+        "known when traced",
+        (X, W, IDS),
+        {"chunk_size": jnp.array(2)},
+    ),
+    "an unknown backend": (ValueError, "`backend` must be one of", (X, W, IDS), {"backend": "pallas"}),
+    "a negative temperature": (ValueError, "`temperature` must be in", (X, W, IDS), {"temperature": -1.0}),
+    "a negative cap": (ValueError, "`logit_softcap` must be in", (X, W, IDS), {"logit_softcap": -1.0}),
+}
+
+
+@pytest.mark.worded
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("function", [FUSED, jl.mean(FUSED)], ids=["rows", "mean"])
+def test_bad_input_is_refused_in_words(function, name):
+    error, words, data, options = WRONG[name]
+    with pytest.raises(error, match=words) as refusal:
+        function(*data, **options)
+    assert "fused.linear_cross_entropy" in str(refusal.value)
+
+
+def test_a_mask_of_other_rows_is_refused():
+    with pytest.raises(ValueError, match=r"`where` .* must have the rows' shape"):
+        jl.mean(FUSED)(X, W, IDS, where=MASK[1:])
+
+
+def test_a_traced_temperature_out_of_range_is_nan():
+    assert np.isnan(jax.jit(lambda t: jl.mean(FUSED)(X, W, IDS, temperature=t))(-1.0))
+
+
+def test_a_named_backend_is_the_one_that_auto_takes():
+    assert jl.mean(FUSED)(X, W, IDS, backend="xla") == jl.mean(FUSED)(X, W, IDS)
+
+
+def test_its_mean_is_the_same_object_each_time():
+    assert jl.mean(FUSED) is jl.mean(FUSED)
