@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import jaxloss as jl
+from benchmarks.fused_cases import FUSED_CASES
 from benchmarks.harness import (
     LIMIT,
     OURS,
@@ -558,6 +559,7 @@ CASES: tuple[Case, ...] = (
         optax.softmax_cross_entropy_with_integer_labels,
         _ONE_CATEGORICAL_CALL,
     ),
+    *FUSED_CASES,
     Case(
         "import",
         "import, beyond `import jax`",

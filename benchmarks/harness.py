@@ -98,21 +98,24 @@ def eager(function: Callable[..., Any], inputs: Inputs) -> Prepared:
     return Prepared(answer=lambda: function(*arrays), seconds=lambda: _elapsed(many) / calls)
 
 
-def torch_autograd(function: Callable[..., Any], inputs: Inputs) -> Prepared:
-    """PyTorch's value and gradient in the first argument, on the device JAX uses."""
+def torch_autograd(function: Callable[..., Any], inputs: Inputs, leaves: int = 1) -> Prepared:
+    """PyTorch's value and gradient in the first arguments, on the device JAX uses."""
     import torch
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    leaf, *rest = (torch.from_numpy(array).to(device) for array in inputs)
-    leaf.requires_grad_()
+    arrays = [torch.from_numpy(array).to(device) for array in inputs]
+    differentiated = arrays[:leaves]
+    for leaf in differentiated:
+        leaf.requires_grad_()
 
-    def run() -> tuple[Any, Any]:
-        leaf.grad = None
-        value = function(leaf, *rest)
+    def run() -> tuple[Any, ...]:
+        for leaf in differentiated:
+            leaf.grad = None
+        value = function(*arrays)
         value.backward()
         if device == "cuda":
             torch.cuda.synchronize()
-        return value.detach(), leaf.grad
+        return value.detach(), *(leaf.grad for leaf in differentiated)
 
     return Prepared(answer=lambda: tuple(part.cpu().numpy() for part in run()), seconds=lambda: _elapsed(run))
 

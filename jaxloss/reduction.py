@@ -310,6 +310,8 @@ def _positional(
         if options.get(name) is None:
             break
         given.append(options.pop(name))
+    while given and given[-1] is None:  # an argument that may be left out, and is
+        given.pop()
     return tuple(jnp.asarray(array) for array in given), options
 
 

@@ -1,0 +1,29 @@
+"""The code of docs/fused.md runs, and says what is so."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss as jl
+
+PAGE = (Path(__file__).parent.parent / "docs" / "fused.md").read_text(encoding="utf-8")
+
+
+def test_the_code_of_the_page_runs_and_agrees_with_the_losses_of_all_logits():
+    found = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(block, found)
+    x, w, ids, kept = (found[name] for name in ("features", "kernel", "labels", "kept"))
+    whole = jl.mean(jl.categorical.cross_entropy)
+    np.testing.assert_allclose(found["value"], whole(x @ w, ids), rtol=1e-6)
+    capped = 30 * jnp.tanh(x @ w / 30)
+    np.testing.assert_allclose(found["tied"], whole(capped, ids, where=kept, z_loss=1e-4), rtol=1e-6)
+    slopes = jax.grad(lambda x, w: whole(x @ w, ids), (0, 1))(x, w)
+    for name in ("of_features", "of_kernel"):
+        np.testing.assert_allclose(found[name], slopes[name == "of_kernel"], rtol=1e-4, atol=1e-6)
+    student, teacher = x @ w, found["teacher_features"] @ found["teacher_kernel"]
+    distilled = jl.mean(jl.divergence.distillation)(student, teacher, ids, temperature=2.0, alpha=0.7)
+    np.testing.assert_allclose(found["loss"], distilled, rtol=1e-5)
