@@ -5,7 +5,7 @@ everything else is a transformation of losses: `jl.mean(loss)`, `jl.sum(loss)`, 
 `jl.checked(function)`.
 """
 
-from jaxloss import adapters, numerics, training
+from jaxloss import adapters, fused, numerics, training
 from jaxloss._loss import checked
 from jaxloss.losses import (
     binary,
@@ -42,6 +42,7 @@ __all__ = [
     "cross_entropy",
     "deviance",
     "divergence",
+    "fused",
     "likelihood",
     "mae",
     "mean",

@@ -207,23 +207,25 @@ def fusion_of(function: Callable[..., Any]) -> Fusion | None:
 
 
 def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
-    """One compiled call: strings, flags and callables among the options are static, the rest is traced."""
+    """One compiled call: strings, flags, sizes and callables among the options are static, the rest traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
     def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
         return function(*data, **dict(static), **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        static = tuple((name, value) for name, value in options.items() if _is_static(value))
+        static = tuple((name, value) for name, value in options.items() if _is_static(name, value))
         if static:
-            options = {name: value for name, value in options.items() if not _is_static(value)}
+            options = {name: value for name, value in options.items() if not _is_static(name, value)}
         return run(static, data, options)
 
     return call
 
 
-def _is_static(value: Any) -> bool:
-    return isinstance(value, (str, bool)) or callable(value)
+def _is_static(name: str, value: Any) -> bool:
+    # The size of an array is part of the program.
+    is_size = name.endswith("_size") and isinstance(value, int)
+    return is_size or isinstance(value, (str, bool)) or callable(value)
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
