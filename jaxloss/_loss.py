@@ -166,15 +166,16 @@ def fused(
     options: Mapping[str, Interval] | None = None,
     counts: Callable[..., Array | None] | None = None,
     masks_itself: bool = False,
+    family: str = "fused",
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
-    """Make a function from rows to rows a fused loss, which `mean`, `sum` and `partial_mean` hand its weights.
+    """Make a function from rows to rows a fused loss: `mean`, `sum` and `partial_mean` hand it the weights.
 
     Its data need not all start with the rows' axes: rows may share a matrix of parameters. It has no
     card: it is another way to compute a loss that has one.
     """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
-        name = f"{function.__module__.removeprefix('jaxloss.').split('.')[0]}.{function.__name__}"
+        name = f"{family}.{function.__name__}"
         ranges, positional = dict(options or {}), inspect.Parameter.POSITIONAL_OR_KEYWORD
         names = [n for n, p in inspect.signature(function).parameters.items() if p.kind is positional]
 
@@ -194,8 +195,9 @@ def fused(
                 check_options(name, ranges, kwargs)
             return run(*args, **kwargs)
 
-        call.fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)  # pyright: ignore[reportAttributeAccessIssue]
-        call.weighted_total = call.fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
+        fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)
+        call.fusion = fusion  # pyright: ignore[reportAttributeAccessIssue]
+        call.weighted_total = fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
         return call
 
     return decorate
@@ -207,7 +209,7 @@ def fusion_of(function: Callable[..., Any]) -> Fusion | None:
 
 
 def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
-    """One compiled call: strings, flags, sizes and callables among the options are static, the rest traced."""
+    """One compiled call: strings, flags, callables and sizes of parts are static, the rest is traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
     def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
@@ -222,10 +224,13 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
     return call
 
 
+# Options that say how much is computed at a time: the program depends on them.
+_SIZES = ("block_size", "chunk_size")
+
+
 def _is_static(name: str, value: Any) -> bool:
-    # The size of an array is part of the program.
-    is_size = name.endswith("_size") and isinstance(value, int)
-    return is_size or isinstance(value, (str, bool)) or callable(value)
+    size = name in _SIZES and isinstance(value, (int, np.integer))
+    return size or isinstance(value, (str, bool)) or callable(value)
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:

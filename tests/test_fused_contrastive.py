@@ -1,8 +1,6 @@
 """The contrastive losses in blocks: by brute force, beside those with all pairs at once, and by their programs."""
 
 import functools
-import inspect
-import re
 
 import jax
 import jax.numpy as jnp

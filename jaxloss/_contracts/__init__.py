@@ -27,7 +27,7 @@ from jaxloss._contracts.classes import (
     similarities,
     unless,
 )
-from jaxloss._contracts.distributions import composed, distributions, log_distributions
+from jaxloss._contracts.distributions import are_distributions, composed, distributions, log_distributions
 from jaxloss._contracts.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ZERO_TO_ONE,
@@ -62,6 +62,7 @@ from jaxloss._contracts.domains import (
     Interval,
     Named,
 )
+from jaxloss._contracts.heads import LAYOUTS, for_classes, headed, labelled, report_labels, rows_a_chunk
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
 from jaxloss._contracts.rows import (
     alike,
@@ -103,6 +104,7 @@ __all__ = [
     "FOREGROUND",
     "GROUPS",
     "HALF_OPEN_UNIT",
+    "LAYOUTS",
     "LISTS",
     "LOG_DISTRIBUTION",
     "NON_NEGATIVE",
@@ -122,6 +124,7 @@ __all__ = [
     "Labels",
     "Named",
     "alike",
+    "are_distributions",
     "batched",
     "binary_segmented",
     "class_scores",
@@ -135,10 +138,13 @@ __all__ = [
     "each_class",
     "ensemble",
     "factored",
+    "for_classes",
     "grouped",
     "has_ids",
+    "headed",
     "identified",
     "is_off",
+    "labelled",
     "linked",
     "listed",
     "lists_with_items",
@@ -153,6 +159,8 @@ __all__ = [
     "places",
     "poison",
     "ranked",
+    "report_labels",
+    "rows_a_chunk",
     "scalar_pairs",
     "scored",
     "segmented",

@@ -23,10 +23,10 @@ _A_DISTRIBUTION = "distributions: non-negative, each row summing to 1"
 
 def distribution(who: str, name: str, array: Array) -> Array:
     """`array`, NaN in whole rows that are negative somewhere or do not sum to 1."""
-    return poison(who, name, array, _are_distributions(array), _A_DISTRIBUTION)
+    return poison(who, name, array, are_distributions(array), _A_DISTRIBUTION)
 
 
-def _are_distributions(shares: Array) -> Array:
+def are_distributions(shares: Array) -> Array:
     """Whether each entry stands in a row that is a distribution."""
     sums_to_one = jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK
     valid = sums_to_one & jnp.all(shares >= 0, axis=-1, keepdims=True)
@@ -52,5 +52,5 @@ def log_distributions(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
 
 def _log_distribution(who: str, name: str, array: Array) -> Array:
     """`array`, NaN in whole rows whose exponentials do not sum to 1."""
-    valid, wanted = _are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
+    valid, wanted = are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
     return poison(who, name, array, valid, wanted)

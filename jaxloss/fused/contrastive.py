@@ -30,7 +30,7 @@ from jaxloss.fused._rivals import (
 from jaxloss.numerics import unit
 
 BlockSize = int | Literal["auto"]
-_MASKED = {"counts": coupled_rows, "masks_itself": True}
+_FAMILY = "fused.contrastive"
 
 # Logits of a block: on a CPU they are to stay in its cache, elsewhere to fill the processor.
 _LOGITS = {"cpu": 1 << 21}
@@ -41,25 +41,26 @@ _FEWEST_ROWS = 64
 class _Way(NamedTuple):
     """How a loss is made of a size of blocks and the pairs of a batch: its rows, and their Σwℓ."""
 
+    who: str
     rows: Callable[[int, Pairs], Array]
     total: Callable[[int, Pairs, Array], Array]
 
 
-def _row_by_row(formula: _blocks.Formula) -> _Way:
-    return _Way(functools.partial(_blocks.rows, formula), functools.partial(_blocks.total, formula))
+def _row_by_row(who: str, formula: _blocks.Formula) -> _Way:
+    return _Way(who, functools.partial(_blocks.rows, formula), functools.partial(_blocks.total, formula))
 
 
-def _rows(who: str, way: _Way, pairs: Pairs, block_size: BlockSize) -> Array:
-    size = _block_rows(who, block_size, pairs.first.shape)
+def _rows(way: _Way, pairs: Pairs, block_size: BlockSize) -> Array:
+    size = _block_rows(way.who, block_size, pairs.first.shape)
     return _batchwise(functools.partial(way.rows, size), pairs)
 
 
-def _total_of(who: str, way: _Way, prepare: Callable[..., Pairs]) -> Callable[..., Array]:
+def _total_of(way: _Way, prepare: Callable[..., Pairs]) -> Callable[..., Array]:
     """Σwℓ of what `prepare` makes of the data and the options."""
 
     def total(*data: ArrayLike, weights: Array, block_size: BlockSize = "auto", **options: Any) -> Array:
         pairs = prepare(*data, **options)
-        size = _block_rows(who, block_size, pairs.first.shape)
+        size = _block_rows(way.who, block_size, pairs.first.shape)
         return jnp.sum(_batchwise(functools.partial(way.total, size), pairs, weights))
 
     return total
@@ -106,9 +107,9 @@ def _block_rows(who: str, block_size: BlockSize, shape: tuple[int, ...]) -> int:
 
 # --- groups of rows -------------------------------------------------------------------------------
 
-_PARTNERS = _row_by_row(partners_among_rivals)
-_SUPERVISED = _row_by_row(partners_among_others)
-_SCALED = {"temperature": POSITIVE}
+_TEMPERATURE = {"temperature": POSITIVE}
+_NT_XENT = _row_by_row(f"{_FAMILY}.nt_xent", partners_among_rivals)
+_SUPCON = _row_by_row(f"{_FAMILY}.supcon", partners_among_others)
 
 
 def _nt_xent(
@@ -118,11 +119,17 @@ def _nt_xent(
     temperature: float | Array = 0.07,
     where: ArrayLike | None = None,
 ) -> Pairs:
-    embeddings, labels, kept = clustered("fused.nt_xent", where, embeddings=embeddings, labels=labels)
+    embeddings, labels, kept = clustered(_NT_XENT.who, where, embeddings=embeddings, labels=labels)
     return _pairs(embeddings, embeddings, kept, 1 / temperature, labels=labels)
 
 
-@fused(total=_total_of("fused.nt_xent", _PARTNERS, _nt_xent), options=_SCALED, **_MASKED)
+@fused(
+    total=_total_of(_NT_XENT, _nt_xent),
+    options=_TEMPERATURE,
+    counts=coupled_rows,
+    masks_itself=True,
+    family=_FAMILY,
+)
 def nt_xent(
     embeddings: Float[ArrayLike, "*rows features"],
     labels: Int[ArrayLike, "*rows"],
@@ -156,7 +163,7 @@ def nt_xent(
 
     """
     pairs = _nt_xent(embeddings, labels, temperature=temperature, where=where)
-    return _rows("fused.nt_xent", _PARTNERS, pairs, block_size)
+    return _rows(_NT_XENT, pairs, block_size)
 
 
 def _supcon(
@@ -166,11 +173,17 @@ def _supcon(
     temperature: float | Array = 0.07,
     where: ArrayLike | None = None,
 ) -> Pairs:
-    embeddings, labels, kept = clustered("fused.supcon", where, embeddings=embeddings, labels=labels)
+    embeddings, labels, kept = clustered(_SUPCON.who, where, embeddings=embeddings, labels=labels)
     return _pairs(embeddings, embeddings, kept, 1 / temperature, labels=labels)
 
 
-@fused(total=_total_of("fused.supcon", _SUPERVISED, _supcon), options=_SCALED, **_MASKED)
+@fused(
+    total=_total_of(_SUPCON, _supcon),
+    options=_TEMPERATURE,
+    counts=coupled_rows,
+    masks_itself=True,
+    family=_FAMILY,
+)
 def supcon(
     embeddings: Float[ArrayLike, "*rows features"],
     labels: Int[ArrayLike, "*rows"],
@@ -204,14 +217,14 @@ def supcon(
 
     """
     pairs = _supcon(embeddings, labels, temperature=temperature, where=where)
-    return _rows("fused.supcon", _SUPERVISED, pairs, block_size)
+    return _rows(_SUPCON, pairs, block_size)
 
 
 # --- two views of each row ------------------------------------------------------------------------
 
-_OWN = _row_by_row(own_among_rivals)
-_BOTH_WAYS = _Way(_blocks.rows_both_ways, _blocks.total_both_ways)
-_SIGNED = _row_by_row(signed)
+_INFO_NCE = _row_by_row(f"{_FAMILY}.info_nce", own_among_rivals)
+_CLIP = _Way(f"{_FAMILY}.clip", _blocks.rows_both_ways, _blocks.total_both_ways)
+_SIGLIP = _row_by_row(f"{_FAMILY}.siglip", signed)
 
 
 def _info_nce(
@@ -221,11 +234,17 @@ def _info_nce(
     temperature: float | Array = 0.07,
     where: ArrayLike | None = None,
 ) -> Pairs:
-    queries, keys, kept = batched("fused.info_nce", where, queries=queries, keys=keys)
+    queries, keys, kept = batched(_INFO_NCE.who, where, queries=queries, keys=keys)
     return _pairs(queries, keys, kept, 1 / temperature)
 
 
-@fused(total=_total_of("fused.info_nce", _OWN, _info_nce), options=_SCALED, **_MASKED)
+@fused(
+    total=_total_of(_INFO_NCE, _info_nce),
+    options=_TEMPERATURE,
+    counts=coupled_rows,
+    masks_itself=True,
+    family=_FAMILY,
+)
 def info_nce(
     queries: Float[ArrayLike, "*rows features"],
     keys: Float[ArrayLike, "*rows features"],
@@ -258,7 +277,7 @@ def info_nce(
 
     """
     pairs = _info_nce(queries, keys, temperature=temperature, where=where)
-    return _rows("fused.info_nce", _OWN, pairs, block_size)
+    return _rows(_INFO_NCE, pairs, block_size)
 
 
 def _clip(
@@ -268,11 +287,17 @@ def _clip(
     logit_scale: float | Array = 1 / 0.07,
     where: ArrayLike | None = None,
 ) -> Pairs:
-    image, text, kept = batched("fused.clip", where, image=image, text=text)
+    image, text, kept = batched(_CLIP.who, where, image=image, text=text)
     return _pairs(image, text, kept, logit_scale)
 
 
-@fused(total=_total_of("fused.clip", _BOTH_WAYS, _clip), options={"logit_scale": POSITIVE}, **_MASKED)
+@fused(
+    total=_total_of(_CLIP, _clip),
+    options={"logit_scale": POSITIVE},
+    counts=coupled_rows,
+    masks_itself=True,
+    family=_FAMILY,
+)
 def clip(
     image: Float[ArrayLike, "*rows features"],
     text: Float[ArrayLike, "*rows features"],
@@ -306,7 +331,7 @@ def clip(
 
     """
     pairs = _clip(image, text, logit_scale=logit_scale, where=where)
-    return _rows("fused.clip", _BOTH_WAYS, pairs, block_size)
+    return _rows(_CLIP, pairs, block_size)
 
 
 def _siglip(
@@ -317,17 +342,20 @@ def _siglip(
     bias: float | Array = -10.0,
     where: ArrayLike | None = None,
 ) -> Pairs:
-    image, text, kept = batched("fused.siglip", where, image=image, text=text)
+    image, text, kept = batched(_SIGLIP.who, where, image=image, text=text)
     if jnp.ndim(bias) != 0:
-        msg = f"fused.siglip: `bias` must be one number, got shape {jnp.shape(bias)}; give one for all pairs."
+        shape = jnp.shape(bias)
+        msg = f"{_SIGLIP.who}: `bias` must be one number, got shape {shape}; give one for all pairs."
         raise ValueError(msg)
     return _pairs(image, text, kept, logit_scale, offset=jnp.asarray(bias, image.dtype))
 
 
 @fused(
-    total=_total_of("fused.siglip", _SIGNED, _siglip),
+    total=_total_of(_SIGLIP, _siglip),
     options={"logit_scale": POSITIVE, "bias": REAL},
-    **_MASKED,
+    counts=coupled_rows,
+    masks_itself=True,
+    family=_FAMILY,
 )
 def siglip(
     image: Float[ArrayLike, "*rows features"],
@@ -362,4 +390,4 @@ def siglip(
 
     """
     pairs = _siglip(image, text, logit_scale=logit_scale, bias=bias, where=where)
-    return _rows("fused.siglip", _SIGNED, pairs, block_size)
+    return _rows(_SIGLIP, pairs, block_size)

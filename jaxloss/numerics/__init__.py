@@ -10,9 +10,11 @@ the primal under differentiation is the plain primal. None of them hides a NaN t
 """
 
 from jaxloss.numerics.alignments import turns_surprise
+from jaxloss.numerics.caps import soft_cap
 from jaxloss.numerics.chains import chain_surprise
 from jaxloss.numerics.classes import (
     class_pivot,
+    class_surprise,
     expected_cost,
     expected_surprise,
     log_normaliser,
@@ -106,6 +108,7 @@ __all__ = [
     "biweight",
     "chain_surprise",
     "class_pivot",
+    "class_surprise",
     "clipped_softplus",
     "clipped_square",
     "cosine_distance",
@@ -165,6 +168,7 @@ __all__ = [
     "signed_power",
     "sine_of_cosine",
     "smooth_abs",
+    "soft_cap",
     "softmax",
     "softmax_divergence",
     "softplus",

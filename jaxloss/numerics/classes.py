@@ -174,6 +174,54 @@ def _expected_surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, An
 expected_surprise.defjvp(_expected_surprise_jvp, symbolic_zeros=True)
 
 
+def class_surprise(
+    logits: Array,
+    labels: Array,
+    weights: Array | None,
+    smoothing: float | Array | None,
+    present: Array | None = None,
+) -> Array:
+    """Σ_c w_c t_c (−log softmax(z)_c) for ids or distributions t, smoothed to (1 − α) t + α/K.
+
+    `weights` and `present`, which holds the classes that there are, have the logits' shape; None for ones.
+    """
+    has_ids = labels.ndim < logits.ndim
+    if has_ids and (weights is None or smoothing is None):
+        return _of_ids(logits, labels, weights, smoothing, present)
+    shares = one_hot(labels, logits) if has_ids else labels
+    if smoothing is not None:
+        shares = (1 - smoothing) * shares + smoothing * _uniform(logits, present)
+    return expected_surprise(logits, shares if weights is None else weights * shares)
+
+
+def _of_ids(
+    logits: Array,
+    ids: Array,
+    weights: Array | None,
+    smoothing: float | Array | None,
+    present: Array | None,
+) -> Array:
+    """−w_y log p_y, or smoothed: −log p_c = −log p_y + z_y − z_c, and the mean of the differences counts α.
+
+    Weighted differences would cancel where the label counts less than a class that leads: weights and
+    smoothing together go by distributions.
+    """
+    own = surprise(logits, ids)
+    if weights is not None:
+        return pick(weights, ids) * own
+    if smoothing is None:
+        return own
+    lead = pick(logits, ids)[..., None] - logits
+    # Divided before they are summed: K leads of the largest float have no sum.
+    return own + jnp.sum(lead * (smoothing * _uniform(logits, present)), axis=-1, where=present)
+
+
+def _uniform(logits: Array, present: Array | None) -> Array:
+    """The share of each class when all that are there have one."""
+    there = jnp.ones_like(logits) if present is None else present.astype(logits.dtype)
+    return there / jnp.sum(there, axis=-1, keepdims=True)
+
+
 def sum_of_others(terms: Array, *, beside: Array) -> Array:
     """Σ_{c≠j} x_c for each j: only beside the largest share does the sum less x_j lose digits."""
     largest = _names(jnp.argmax(beside, axis=-1), terms)

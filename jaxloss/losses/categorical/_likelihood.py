@@ -103,10 +103,8 @@ def cross_entropy(
     if present is not None:
         present |= _unlabelled(logits, labels, ignored)
         logits = jnp.where(present, logits, -jnp.inf)
-    if has_ids(logits, labels) and (weights is None or is_off(label_smoothing)):
-        losses = _of_ids(logits, labels, weights, label_smoothing, present)
-    else:
-        losses = _of_distributions(logits, shares_of(logits, labels), weights, label_smoothing, present)
+    smoothing = None if is_off(label_smoothing) else label_smoothing
+    losses = numerics.class_surprise(logits, labels, weights, smoothing, present)
     if not is_off(z_loss):
         normaliser = numerics.logsumexp(logits)
         losses = losses + z_loss * normaliser * normaliser  # in this order: 0·∞² would be NaN
@@ -120,47 +118,6 @@ def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
     """
     missing = jnp.isnan(shares_of(logits, labels))
     return missing if ignored is None else missing | ignored[..., None]
-
-
-def _of_ids(
-    logits: Array,
-    ids: Array,
-    weights: Array | None,
-    smoothing: float | Array,
-    present: Array | None,
-) -> Array:
-    """−w_y log p_y, or smoothed: −log p_c = −log p_y + z_y − z_c, and the mean of the differences counts α.
-
-    Weighted differences would cancel where the label counts less than a class that leads: weights and
-    smoothing together go by `_of_distributions`.
-    """
-    surprise = numerics.surprise(logits, ids)
-    if weights is not None:
-        return numerics.pick(weights, ids) * surprise
-    if is_off(smoothing):
-        return surprise
-    lead = numerics.pick(logits, ids)[..., None] - logits
-    # Divided before they are summed: K leads of the largest float have no sum.
-    return surprise + jnp.sum(lead * (smoothing * _uniform(logits, present)), axis=-1, where=present)
-
-
-def _uniform(logits: Array, present: Array | None) -> Array:
-    """The share of each class when all that are there have one."""
-    there = jnp.ones_like(logits) if present is None else present.astype(logits.dtype)
-    return there / jnp.sum(there, axis=-1, keepdims=True)
-
-
-def _of_distributions(
-    logits: Array,
-    targets: Array,
-    weights: Array | None,
-    smoothing: float | Array,
-    present: Array | None,
-) -> Array:
-    """Σ_c w_c t_c (−log p_c), with t smoothed."""
-    if not is_off(smoothing):
-        targets = (1 - smoothing) * targets + smoothing * _uniform(logits, present)
-    return numerics.expected_surprise(logits, targets if weights is None else weights * targets)
 
 
 @loss(

@@ -1,0 +1,108 @@
+"""Features of rows and the matrix that makes logits of them, before any logit is made."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxloss._contracts.checks import (
+    CHECKING,
+    compute_dtype,
+    one_a_row,
+    real,
+    refuse,
+    report,
+    wide,
+    with_items,
+)
+from jaxloss._contracts.distributions import distribution
+
+# Which axis of a kernel is which: features ("d") and classes ("v").
+LAYOUTS = ("dv", "vd")
+
+
+def headed(
+    who: str, layout: str, bias: ArrayLike | None, **arrays: ArrayLike
+) -> tuple[Array, Array, Array | None]:
+    """Features `[*rows, D]` and a kernel `[D, V]`, or `[V, D]` as `layout` says, in one dtype; a bias."""
+    first, second = arrays
+    features, kernel = real(who, **arrays)
+    if layout not in LAYOUTS:
+        msg = f"{who}: `kernel_layout` must be one of {', '.join(LAYOUTS)}, got {layout!r}; give one of them."
+        raise ValueError(msg)
+    with_items(who, first, features, "features")
+    wanted, width = f"[{', '.join(layout.upper())}]", features.shape[-1]
+    if kernel.ndim != 2 or kernel.shape[1] == 0 or kernel.shape[0] == 0:
+        msg = f"{who}: `{second}` must have shape {wanted}, got {kernel.shape}; give one matrix for all rows."
+        raise ValueError(msg)
+    axis = layout.index("d")
+    if kernel.shape[axis] != width:
+        other = LAYOUTS[1 - LAYOUTS.index(layout)]
+        turned = kernel.shape[1 - axis] == width
+        fix = f"say `kernel_layout={other!r}`" if turned else "give them one D"
+        msg = (
+            f"{who}: `{second}` {kernel.shape} must have shape {wanted} with D = {width}, the last axis of "
+            f"`{first}` {features.shape}; {fix}."
+        )
+        raise ValueError(msg)
+    if features.dtype != kernel.dtype:
+        dtype = compute_dtype(features, kernel)
+        features, kernel = features.astype(dtype), kernel.astype(dtype)
+    named = "bias" if first == "features" else first.replace("features", "bias")
+    return features, kernel, for_classes(who, named, bias, kernel.shape[1 - axis], compute_dtype(features))
+
+
+def for_classes(who: str, name: str, option: ArrayLike | None, classes: int, dtype: Any) -> Array | None:
+    """One number for each class, `[V]`, if any are given."""
+    if option is None:
+        return None
+    array = jnp.asarray(option)
+    if array.shape != (classes,):
+        msg = f"{who}: `{name}` {array.shape} must have shape {(classes,)}, as there are classes; reshape it."
+        raise ValueError(msg)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        refuse(who, name, "floating point", str(array.dtype), "convert it with `.astype(jnp.float32)`")
+    return array.astype(dtype)
+
+
+def labelled(who: str, name: str, labels: ArrayLike, rows: tuple[int, ...], classes: int) -> Array:
+    """Class ids, integer `[*rows]`, or distributions, floating `[*rows, V]`, beside logits not yet there."""
+    labels = wide(jnp.asarray(labels))
+    if labels.dtype == jnp.bool_ or jnp.issubdtype(labels.dtype, jnp.complexfloating):
+        fix = "a one-hot row becomes a distribution with `.astype(jnp.float32)`"
+        refuse(who, name, "class ids or distributions", str(labels.dtype), fix)
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        one_a_row(who, "features", jnp.empty((*rows, 0)), name, labels, "id")
+    elif labels.shape != (*rows, classes):
+        msg = (
+            f"{who}: `{name}` {labels.shape} must be distributions of shape {(*rows, classes)}, or integer "
+            f"class ids of shape {rows}; reshape or convert it."
+        )
+        raise ValueError(msg)
+    return labels
+
+
+def report_labels(who: str, name: str, labels: Array, classes: int, kept: Array | None) -> None:
+    """Under `jl.checked` alone: an error that names the first label of a kept row that is none."""
+    if not CHECKING.get():
+        return
+    if labels.ndim == 1:
+        valid, wanted = (labels >= 0) & (labels < classes), f"[0, {classes})"
+        report(who, name, labels, valid if kept is None else valid | ~kept, wanted)
+    else:
+        distribution(who, name, labels if kept is None else jnp.where(kept[:, None], labels, 1 / classes))
+
+
+def rows_a_chunk(who: str, chunk_size: object) -> int | None:
+    """A number of rows known when traced; None for "auto"."""
+    if isinstance(chunk_size, str) and chunk_size == "auto":
+        return None
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, (int, np.integer)):
+        got = type(chunk_size).__name__ if not isinstance(chunk_size, str) else repr(chunk_size)
+        refuse(who, "chunk_size", '"auto" or an int', got, "give a number of rows known when traced")
+    if chunk_size < 1:
+        msg = f'{who}: `chunk_size` must be 1 or more, got {chunk_size}; give a number of rows, or "auto".'
+        raise ValueError(msg)
+    return int(chunk_size)

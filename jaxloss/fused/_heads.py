@@ -1,0 +1,340 @@
+"""Rows of logits made, used and forgotten a chunk at a time: any row loss of `features @ kernel + bias`.
+
+The gradient is not found by going back over the loop. The rule of `weighted_total` makes it in the loop
+that makes the value, while the logits are there: one product of matrices for them, one for the features'
+gradient, one for the kernel's. Each that nothing asks for is left out. The rule is itself a plain loop, so
+further derivatives, forward or reverse, go through it in the same chunks.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+
+# Bytes of logits in a chunk: enough rows for the products of matrices to run at their full rate, and for
+# the kernel's gradient, which every chunk reads and writes, not to count.
+_BUDGET = {"cpu": 1 << 25}
+_ACCELERATOR_BUDGET = 1 << 31
+# Classes in a block of the gradient filter.
+_BLOCK = 2048
+
+
+class Head(NamedTuple):
+    """What makes logits: features `[N, D]`, a kernel `[D, V]` or `[V, D]`, a bias `[V]`."""
+
+    features: Array
+    kernel: Array
+    bias: Array | None
+
+
+class Rows(NamedTuple):
+    """All that a weighted total of row losses depends on.
+
+    `own` holds arrays of N rows beside the features, such as labels; `shared` what all rows share;
+    `kept`, `[N]` or None, the rows that there are. `negligible`, a number or None, is the slope of a
+    loss in a logit up to which whole blocks of slopes are left out of the products.
+    """
+
+    heads: tuple[Head, ...]
+    own: tuple[Array, ...]
+    shared: dict[str, Array]
+    weights: Array
+    kept: Array | None
+    negligible: Array | None = None
+
+
+class Plan(NamedTuple):
+    """What is known when traced: the row loss of logits, and how the rows are gone through.
+
+    `losses(*logits, *own, **shared)` is one number a row.
+    """
+
+    losses: Callable[..., Array]
+    layout: str
+    chunk: int | None
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The kernel's axes of features and of classes."""
+        return self.layout.index("d"), self.layout.index("v")
+
+
+# --- chunks -------------------------------------------------------------------------------------------
+
+
+class _Chunks(NamedTuple):
+    """Equal chunks of rows; the first starts with what the others leave over and ends in rows of the next."""
+
+    count: int
+    size: int
+    left_over: int
+
+
+def _chunks(plan: Plan, rows: Rows) -> _Chunks:
+    count = rows.weights.shape[0]
+    classes = max(head.kernel.shape[plan.axes[1]] for head in rows.heads)
+    budget = _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
+    most = plan.chunk or max(budget // (classes * rows.weights.dtype.itemsize), 1)
+    chunks = max(-(-count // most), 1)
+    size = min(most, count) if plan.chunk else -(-count // chunks)
+    return _Chunks(chunks, size, count - (chunks - 1) * size)
+
+
+def _chunk_of(rows: Rows, chunks: _Chunks, index: Array) -> tuple[Rows, Array | int]:
+    """One chunk of the rows, those it has in common with the next not kept; and where it starts."""
+    if chunks.count == 1:
+        return rows, 0
+    overlapping = chunks.left_over < chunks.size
+    start = jnp.maximum(index * chunks.size - (chunks.size - chunks.left_over), 0)
+
+    def part(array: Array) -> Array:
+        return lax.dynamic_slice_in_dim(array, start, chunks.size)
+
+    kept = None if rows.kept is None else part(rows.kept)
+    if overlapping:
+        own = jnp.arange(chunks.size) < jnp.where(index == 0, chunks.left_over, chunks.size)
+        kept = own if kept is None else own & kept
+    heads = tuple(head._replace(features=part(head.features)) for head in rows.heads)
+    own = tuple(map(part, rows.own))
+    return rows._replace(heads=heads, own=own, weights=part(rows.weights), kept=kept), start
+
+
+def _loop(plan: Plan, rows: Rows, body: Callable[[Any, Rows, Array | int], Any], carry: Any) -> Any:
+    """`body(carry, chunk, start)` over the chunks in turn; without a loop where there is one."""
+    chunks = _chunks(plan, rows)
+
+    def step(carry: Any, index: Array) -> tuple[Any, None]:
+        return body(carry, *_chunk_of(rows, chunks, index)), None
+
+    if chunks.count == 1:
+        return step(carry, jnp.int32(0))[0]
+    return lax.scan(step, carry, jnp.arange(chunks.count, dtype=jnp.int32))[0]
+
+
+# --- one chunk ----------------------------------------------------------------------------------------
+
+
+def _tidy(chunk: Rows) -> Rows:
+    """Rows that are not kept hold zeros, and even distributions: beside a zero slope a NaN is still one."""
+    if chunk.kept is None:
+        return chunk
+    column = chunk.kept[:, None]
+    heads = tuple(h._replace(features=jnp.where(column, h.features, 0)) for h in chunk.heads)
+    own = tuple(a if a.ndim == 1 else jnp.where(column, a, 1 / a.shape[1]) for a in chunk.own)
+    return chunk._replace(heads=heads, own=own)
+
+
+def _product(x: Array, y: Array, axes: tuple[int, int], dtype: Any) -> Array:
+    return lax.dot_general(x, y, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=dtype)
+
+
+def _logits(plan: Plan, chunk: Rows) -> list[Array]:
+    """In the weights' dtype, float32 at least; 0 in rows that are not kept, which is in any loss's domain."""
+    found = []
+    for head in chunk.heads:
+        logits = _product(head.features, head.kernel, (1, plan.axes[0]), chunk.weights.dtype)
+        logits = logits if head.bias is None else logits + head.bias[None, :]
+        found.append(logits if chunk.kept is None else jnp.where(chunk.kept[:, None], logits, 0))
+    return found
+
+
+def _row_losses(plan: Plan, chunk: Rows) -> Array:
+    """One number a row of the chunk, 0 for a row that is not kept."""
+    chunk = _tidy(chunk)
+    losses = plan.losses(*_logits(plan, chunk), *chunk.own, **chunk.shared)
+    return losses if chunk.kept is None else jnp.where(chunk.kept, losses, 0)
+
+
+# --- rows -> rows -------------------------------------------------------------------------------------
+
+
+def row_losses(plan: Plan, rows: Rows) -> Array:
+    """One number a row. A derivative makes the logits of each chunk again."""
+    # The kernel's gradient is summed over the chunks in the dtype in which the loop gets the kernel.
+    wide, narrow = rows.weights.dtype, rows.heads[0].kernel.dtype
+    heads = tuple(head._replace(kernel=head.kernel.astype(wide)) for head in rows.heads)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_chunk(chunk: Rows) -> Array:
+        narrowed = tuple(head._replace(kernel=head.kernel.astype(narrow)) for head in chunk.heads)
+        return _row_losses(plan, chunk._replace(heads=narrowed))
+
+    def body(losses: Array, chunk: Rows, start: Array | int) -> Array:
+        return lax.dynamic_update_slice_in_dim(losses, of_chunk(chunk), start, axis=0)
+
+    return _loop(plan, rows._replace(heads=heads), body, jnp.zeros_like(rows.weights))
+
+
+# --- rows -> a number ---------------------------------------------------------------------------------
+
+
+def weighted_total(plan: Plan, rows: Rows) -> Array:
+    """Σ w ℓ, with every derivative made beside the value."""
+
+    @jax.custom_jvp
+    def total(rows: Rows) -> Array:
+        def body(carry: Array, chunk: Rows, _: Array | int) -> Array:
+            return carry + _weighted(chunk, _row_losses(plan, chunk))
+
+        return _loop(plan, rows, body, jnp.zeros((), rows.weights.dtype))
+
+    def rule(primals: tuple[Rows], tangents: tuple[Rows]) -> tuple[Array, Array]:
+        (rows,), (moves,) = primals, tangents
+        moving = jax.tree.map(lambda move: not isinstance(move, SymbolicZero), moves, is_leaf=_is_zero)
+        value, slopes = _value_and_slopes(plan, rows, moving)
+        pairs = zip(jax.tree.leaves(slopes), jax.tree.leaves(moves, is_leaf=_is_zero), strict=True)
+        tangent = jnp.zeros_like(value)
+        for slope, move in pairs:
+            if not _is_zero(move):
+                tangent = tangent + jnp.vdot(slope.astype(value.dtype), move.astype(value.dtype))
+        return value, tangent
+
+    total.defjvp(rule, symbolic_zeros=True)
+    return total(rows)
+
+
+def _is_zero(move: Any) -> bool:
+    return isinstance(move, SymbolicZero)
+
+
+def _weighted(chunk: Rows, losses: Array) -> Array:
+    weights = chunk.weights if chunk.kept is None else jnp.where(chunk.kept, chunk.weights, 0)
+    return jnp.sum(weights * losses)
+
+
+def _value_and_slopes(plan: Plan, rows: Rows, moving: Rows) -> tuple[Array, Rows]:
+    """Σ w ℓ, and its derivative in each leaf that moves; a scalar zero for one that does not."""
+    # What comes after may keep no array of a chunk: a derivative of the derivative makes it again.
+    of_chunk = jax.checkpoint(lambda chunk: _slopes_of_chunk(plan, chunk, moving), prevent_cse=False)
+    layout = _of_all_rows(rows)
+
+    def empty(of_rows: bool, moves: bool, array: Array) -> Array:
+        if not moves:
+            return jnp.zeros(())
+        return jnp.zeros(array.shape, array.dtype if of_rows else rows.weights.dtype)
+
+    def body(carry: tuple[Array, Rows], chunk: Rows, start: Array | int) -> tuple[Array, Rows]:
+        value, slopes = of_chunk(chunk)
+
+        def join(of_rows: bool, moves: bool, total: Array, slope: Array) -> Array:
+            if not moves:
+                return total
+            if of_rows:
+                return lax.dynamic_update_slice_in_dim(total, slope.astype(total.dtype), start, axis=0)
+            return total + slope
+
+        return carry[0] + value, jax.tree.map(join, layout, moving, carry[1], slopes)
+
+    zero = jnp.zeros((), rows.weights.dtype)
+    return _loop(plan, rows, body, (zero, jax.tree.map(empty, layout, moving, rows)))
+
+
+def _of_all_rows(rows: Rows) -> Rows:
+    """For each leaf, whether its first axis is the rows'."""
+    shared = jax.tree.map(lambda _: False, rows)
+    heads = tuple(head._replace(features=True) for head in shared.heads)
+    own, kept = jax.tree.map(lambda _: True, (rows.own, rows.kept))
+    return shared._replace(heads=heads, own=own, weights=True, kept=kept)
+
+
+def _slopes_of_chunk(plan: Plan, chunk: Rows, moving: Rows) -> tuple[Array, Rows]:
+    """The chunk's part of Σ w ℓ and its derivatives, as `_value_and_slopes` has them."""
+    chunk = _tidy(chunk)
+    kept, nothing = chunk.kept, jnp.zeros(())
+    logits = tuple(_logits(plan, chunk))
+    asked = (tuple(map(any, moving.heads)), moving.own, moving.shared)
+    given = (logits, chunk.own, chunk.shared)
+    taken = [leaf for leaf, ask in zip(jax.tree.leaves(given), jax.tree.leaves(asked), strict=True) if ask]
+
+    def losses_of(taken: Sequence[Array]) -> Array:
+        rest = iter(taken)
+        leaves = zip(jax.tree.leaves(given), jax.tree.leaves(asked), strict=True)
+        filled = [next(rest) if ask else leaf for leaf, ask in leaves]
+        of_logits, own, shared = jax.tree.unflatten(jax.tree.structure(given), filled)
+        losses = plan.losses(*of_logits, *own, **shared)
+        return losses if kept is None else jnp.where(kept, losses, 0)
+
+    losses, pull = jax.vjp(losses_of, taken)
+    weights = chunk.weights if kept is None else jnp.where(kept, chunk.weights, 0)
+    found = iter(pull(weights)[0])
+    filled = [next(found) if ask else nothing for ask in jax.tree.leaves(asked)]
+    of_logits, own, shared = jax.tree.unflatten(jax.tree.structure(given), filled)
+    heads = tuple(
+        _head_slopes(plan, head, slopes, move, chunk._replace(weights=weights))
+        for head, slopes, move in zip(chunk.heads, of_logits, moving.heads, strict=True)
+    )
+    of_weights = losses if moving.weights else nothing
+    idle = jax.tree.map(lambda _: nothing, (moving.kept, moving.negligible))
+    return jnp.sum(weights * losses), Rows(heads, own, shared, of_weights, *idle)
+
+
+def _head_slopes(plan: Plan, head: Head, slopes: Array, moving: Head, chunk: Rows) -> Head:
+    """From the slopes of the logits those of what made them: at most two products of matrices."""
+    nothing, wide = jnp.zeros(()), chunk.weights.dtype
+    idle = jax.tree.map(lambda _: nothing, head)
+    if not any(moving):
+        return idle
+    if chunk.kept is not None:
+        slopes = jnp.where(chunk.kept[:, None], slopes, 0)
+    if moving.bias:
+        idle = idle._replace(bias=jnp.sum(slopes, axis=0))
+    # Rounded once, after the 1 at the label was taken off; both products then run at the inputs' rate.
+    slopes = slopes.astype(head.features.dtype)
+    d, v = plan.axes
+
+    def of_features(slopes: Array, kernel: Array) -> Array:
+        return _product(slopes, kernel, (1, v), wide) if moving.features else nothing
+
+    def of_kernel(slopes: Array) -> Array:
+        pair = (head.features, slopes) if d == 0 else (slopes, head.features)
+        return _product(*pair, (0, 0), wide) if moving.kernel else nothing
+
+    if chunk.negligible is None:
+        return idle._replace(features=of_features(slopes, head.kernel), kernel=of_kernel(slopes))
+    bound = (chunk.negligible * jnp.abs(chunk.weights))[:, None]
+    features, kernel = _filtered(head, slopes, bound, moving, v, of_features, of_kernel)
+    return idle._replace(features=features, kernel=kernel)
+
+
+def _filtered(
+    head: Head,
+    slopes: Array,
+    bound: Array,
+    moving: Head,
+    axis: int,
+    of_features: Callable[[Array, Array], Array],
+    of_kernel: Callable[[Array], Array],
+) -> tuple[Array, Array]:
+    """The two products without the blocks of classes in which no slope is above its row's bound."""
+    wide, classes = bound.dtype, slopes.shape[1]
+    block = min(_BLOCK, classes)
+    count = -(-classes // block)
+
+    def step(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
+        # The last block ends with the classes; what it shares with the one before is 0 in it.
+        start = jnp.minimum(index * block, classes - block)
+        fresh = start + jnp.arange(block) >= index * block
+        part = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(slopes, start, block, axis=1), 0)
+        # Not >, for a NaN to be seen.
+        matters = ~jnp.all(jnp.abs(part.astype(wide)) <= bound)
+
+        def add(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            features, kernel = carry
+            features = features + of_features(part, lax.dynamic_slice_in_dim(head.kernel, start, block, axis))
+            if moving.kernel:
+                old = lax.dynamic_slice_in_dim(kernel, start, block, axis)
+                kernel = lax.dynamic_update_slice_in_dim(kernel, old + of_kernel(part), start, axis)
+            return features, kernel
+
+        return lax.cond(matters, add, lambda carry: carry, carry), None
+
+    shapes = (head.features.shape if moving.features else (), head.kernel.shape if moving.kernel else ())
+    carry = (
+        jnp.zeros(shapes[0], wide if moving.features else None),
+        jnp.zeros(shapes[1], wide if moving.kernel else None),
+    )
+    return lax.scan(step, carry, jnp.arange(count, dtype=jnp.int32))[0]
