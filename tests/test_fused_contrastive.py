@@ -1,6 +1,8 @@
-"""The contrastive losses in blocks: by brute force, beside those with all pairs at once, and by their programs."""
+"""The contrastive losses in blocks: by brute force, beside those of all pairs at once, and as programs."""
 
 import functools
+import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -107,8 +109,8 @@ def program(name, *, fused):
     """Value and gradients of a masked, weighted mean by all there is to differentiate."""
     mean = mean_in_blocks(name) if fused else jl.mean(losses_of(name)[0])
 
-    def of(first, second, weights, options):
-        return mean(first, second, weights=weights, where=KEPT, **options)
+    def of(first, second, weights, options, where):
+        return mean(first, second, weights=weights, where=where, **options)
 
     return jax.jit(jax.value_and_grad(of, argnums=(0, 2, 3) if name in GROUPED else (0, 1, 2, 3)))
 
@@ -116,32 +118,38 @@ def program(name, *, fused):
 @every_loss
 def test_rows_are_those_of_brute_force(name):
     found = jax.jit(functools.partial(in_blocks(name), where=KEPT, **OPTIONS[name]))(*data_of(name))
-    np.testing.assert_allclose(
-        found, brute(name, *data_of(name), KEPT, **OPTIONS[name]).astype(np.float64), rtol=1e-12, atol=1e-15
-    )
+    expected = brute(name, *data_of(name), KEPT, **OPTIONS[name]).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
 @every_loss
 def test_the_gradients_of_a_mean_are_those_of_brute_force(name):
     first, second = data_of(name)
-    value, found = program(name, fused=True)(first, second, WEIGHTS, OPTIONS[name])
     options = OPTIONS[name]
+    value, found = program(name, fused=True)(first, second, WEIGHTS, options, KEPT)
     np.testing.assert_allclose(value, float(brute_mean(name, first, second, WEIGHTS, options)), rtol=1e-13)
     expected = [differences(lambda x: brute_mean(name, x, second, WEIGHTS, options), first)]
     if name not in GROUPED:
         expected.append(differences(lambda x: brute_mean(name, first, x, WEIGHTS, options), second))
     expected.append(differences(lambda w: brute_mean(name, first, second, w, options), WEIGHTS))
-    expected.append(
-        {
-            n: differences(lambda v, n=n: brute_mean(name, first, second, WEIGHTS, options | {n: v}), value)
-            for n, value in options.items()
-        }
-    )
-    for actual, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for option in sorted(options):
+
+        def by_option(x, option=option):
+            return brute_mean(name, first, second, WEIGHTS, options | {option: x})
+
+        expected.append(differences(by_option, options[option]))
+    for actual, wanted in zip(jax.tree.leaves(found), expected, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-10)
 
 
-# --- beside the loss with all pairs at once -----------------------------------------------------------
+# --- beside the loss of all pairs at once -------------------------------------------------------------
+
+
+def agree(found, expected, relative, what=""):
+    """To a part of the largest number of each row."""
+    for actual, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        size = np.max(np.abs(wanted), axis=-1, keepdims=True, initial=1e-12)
+        assert np.all(np.abs(actual - wanted) <= relative * size), what
 
 
 @every_loss
@@ -154,53 +162,276 @@ def test_value_and_gradients_are_the_references_with_nan_in_removed_rows(name, s
     first[~KEPT] = second[~KEPT] = np.nan
     labels = random.integers(0, 3, ROWS)
     scaled = {"temperature": 1 / sharpness} if "temperature" in OPTIONS[name] else {"logit_scale": sharpness}
-    data = (first, labels if name in GROUPED else second, WEIGHTS, OPTIONS[name] | scaled)
-    for found, expected in zip(
-        jax.tree.leaves(program(name, fused=True)(*data)),
-        jax.tree.leaves(program(name, fused=False)(*data)),
-        strict=True,
-    ):
-        size = np.max(np.abs(expected), axis=-1, keepdims=True, initial=1e-12)
-        assert np.all(np.abs(found - expected) <= 1e-11 * size)
-
-
-@functools.cache
-def derivatives(name, *, fused):
-    """Of a mean and of the rows: forward mode, orders two in all modes, many at once, recomputed."""
-    loss = in_blocks(name) if fused else losses_of(name)[0]
-    mean = mean_in_blocks(name) if fused else jl.mean(losses_of(name)[0])
-    _, second = data_of(name)
-    options = OPTIONS[name]
-
-    def rows(x):
-        return loss(x, second, where=KEPT, **options)
-
-    def objective(x):
-        return mean(x, second, where=KEPT, weights=WEIGHTS, **options)
-
-    def run(x, along):
-        gradient = jax.grad(objective)
-        return {
-            "jvp": jax.jvp(objective, (x,), (along,)),
-            "jvp of rows": jax.jvp(rows, (x,), (along,)),
-            "gradient of rows": jax.vjp(rows, x)[1](jnp.asarray(WEIGHTS)),
-            "gradient of jit": jax.grad(jax.jit(objective))(x),
-            "rematerialised": jax.grad(jax.checkpoint(objective))(x),
-            "hvp": jax.jvp(gradient, (x,), (along,))[1],
-            "reverse over reverse": jax.grad(lambda x: jnp.vdot(gradient(x), along))(x),
-            "reverse over reverse of rows": jax.grad(
-                lambda x: jnp.vdot(jax.grad(lambda x: jnp.vdot(rows(x), WEIGHTS))(x), along)
-            )(x),
-            "vmap": jax.vmap(jax.grad(objective))(jnp.stack([x, 2 * along])),
-        }
-
-    return jax.jit(run)
+    data = (first, labels if name in GROUPED else second, WEIGHTS, OPTIONS[name] | scaled, KEPT)
+    agree(program(name, fused=True)(*data), program(name, fused=False)(*data), 1e-11)
 
 
 @every_loss
-def test_every_derivative_is_the_references(name):
-    along = RNG.normal(size=FIRST.shape)
-    found, expected = (derivatives(name, fused=fused)(FIRST, along) for fused in (True, False))
-    for what, wanted in expected.items():
-        for actual, true in zip(jax.tree.leaves(found[what]), jax.tree.leaves(wanted), strict=True):
-            np.testing.assert_allclose(actual, true, rtol=1e-10, atol=1e-12, err_msg=what)
+def test_a_mean_over_no_row_is_zero_and_over_one_alone_the_references(name):
+    first, second = data_of(name, np.full_like(FIRST, np.nan), np.full_like(SECOND, np.nan))
+    nothing = program(name, fused=True)(first, second, WEIGHTS, OPTIONS[name], np.zeros(ROWS, bool))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(nothing))
+    alone = (*data_of(name), WEIGHTS, OPTIONS[name], np.arange(ROWS) == 2)
+    agree(program(name, fused=True)(*alone), program(name, fused=False)(*alone), 1e-11)
+
+
+@every_loss
+def test_nan_in_a_row_that_is_there_is_never_hidden(name):
+    first = np.where(np.arange(ROWS)[:, None] == 4, np.nan, FIRST)
+    value, _ = program(name, fused=True)(first, data_of(name)[1], WEIGHTS, OPTIONS[name], KEPT)
+    assert np.isnan(value)
+
+
+@functools.cache
+def derivatives(name):
+    """What the loss of all pairs gives, and what every transformation of the one in blocks makes of it."""
+    second = data_of(name)[1]
+    loss, rows = losses_of(name)[0], in_blocks(name)
+
+    def true(x, along, options):
+        def objective(x):
+            return jl.mean(loss)(x, second, where=KEPT, weights=WEIGHTS, **options)
+
+        gradient, product = jax.jvp(jax.grad(objective), (x,), (along,))
+        return {"slope": jnp.vdot(gradient, along), "gradient": gradient, "product": product}
+
+    def found(x, along, options):
+        def mean(x):
+            return mean_in_blocks(name)(x, second, where=KEPT, weights=WEIGHTS, **options)
+
+        def of_rows(x):
+            return jnp.vdot(rows(x, second, where=KEPT, **options), WEIGHTS / np.sum(WEIGHTS[KEPT]))
+
+        def product(objective, x, along):
+            return jax.jvp(jax.grad(objective), (x,), (along,))[1]
+
+        def back_twice(objective):
+            return jax.grad(lambda x: jnp.vdot(jax.grad(objective)(x), along))(x)
+
+        both = jax.vmap(functools.partial(product, mean))(jnp.stack([x, x]), jnp.stack([along, 2 * along]))
+        return {
+            "slope: forward": jax.jvp(mean, (x,), (along,))[1],
+            "slope: forward, of rows": jax.jvp(of_rows, (x,), (along,))[1],
+            "gradient: of jit, made again": jax.grad(jax.checkpoint(jax.jit(mean)))(x),
+            "gradient: of rows": jax.grad(of_rows)(x),
+            "product: forward over reverse, one of several": both[1] / 2,
+            "product: forward over reverse, of rows": product(of_rows, x, along),
+            "product: reverse over reverse": back_twice(mean),
+            "product: reverse over reverse, of rows": back_twice(of_rows),
+        }
+
+    return jax.jit(true), jax.jit(found)
+
+
+# So sharp that e^s of the logits' distances is infinite.
+SHARP = {
+    "nt_xent": {"temperature": 1e-3},
+    "supcon": {"temperature": 1e-3},
+    "info_nce": {"temperature": 1e-3},
+    "clip": {"logit_scale": 1e3},
+    "siglip": {"logit_scale": 1e3, "bias": -2.0},
+}
+
+
+@pytest.mark.parametrize("options", [OPTIONS, SHARP], ids=["", "sharp"])
+@every_loss
+def test_every_derivative_is_the_references(name, options):
+    along = np.random.default_rng(1).normal(size=FIRST.shape)
+    true, found = (run(FIRST, along, options[name]) for run in derivatives(name))
+    for what, actual in found.items():
+        agree(actual, true[what.split(":")[0]], 1e-9, what)
+
+
+def test_hessians_are_the_references():
+    short = data_of("siglip", FIRST[:4], SECOND[:4])
+    means = mean_in_blocks("siglip"), jl.mean(jl.contrastive.siglip)
+    found, expected = (jax.jit(jax.hessian(mean))(*short) for mean in means)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "siglip"])
+def test_axes_before_the_batch_are_batches_of_their_own(name):
+    mean = jax.jit(jax.value_and_grad(mean_in_blocks(name)))
+    batches = [data_of(name, FIRST + shift, SECOND - shift) for shift in (0, 0.5)]
+    together = mean(*(np.stack(arrays) for arrays in zip(*batches, strict=True)))
+    alone = [mean(*batch) for batch in batches]
+    np.testing.assert_allclose(together[0], np.mean([value for value, _ in alone]), rtol=1e-13)
+    np.testing.assert_allclose(
+        together[1], np.stack([slope for _, slope in alone]) / 2, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
+    half = [jnp.asarray(x, jnp.bfloat16) for x in (FIRST, SECOND)]
+    mean = jax.jit(jax.value_and_grad(mean_in_blocks("siglip"), argnums=(0, 1)))
+    (value, found), (wide, expected) = mean(*half), mean(*(x.astype(jnp.float32) for x in half))
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, wide, rtol=1e-6)
+    for actual, true in zip(found, expected, strict=True):
+        assert actual.dtype == jnp.bfloat16
+        np.testing.assert_allclose(actual.astype(jnp.float32), true, rtol=2.0**-8, atol=1e-7)
+
+
+@every_loss
+def test_the_signature_is_the_references_and_a_size(name):
+    reference, fused = (inspect.signature(loss).parameters for loss in losses_of(name))
+    assert list(fused) == [*reference, "block_size"]
+    assert {n: fused[n].default for n in reference} == {n: p.default for n, p in reference.items()}
+
+
+# --- the programs ---------------------------------------------------------------------------------------
+
+MANY, WIDE = 32_768, 256
+VECTORS = jax.ShapeDtypeStruct((MANY, WIDE), jnp.float32)
+IDS = jax.ShapeDtypeStruct((MANY,), jnp.int32)
+OF_VECTORS, OF_PAIRS = 4 * MANY * WIDE, 4 * MANY**2
+PRODUCTS = {"nt_xent": 3, "supcon": 3, "info_nce": 3, "clip": 4, "siglip": 3}
+
+
+def compiled(function, *data):
+    """The compiled program: how many products of matrices, its scratch memory, its text."""
+    made = jax.jit(function).lower(*data).compile()
+    text = made.as_text()
+    return len(re.findall(r"\bdot\(", text)), made.memory_analysis().temp_size_in_bytes, text
+
+
+def shapes_of(name):
+    return (VECTORS, IDS if name in GROUPED else VECTORS)
+
+
+@every_loss
+def test_value_and_gradients_are_three_products_and_a_block(name):
+    both = (0,) if name in GROUPED else (0, 1)
+    mean = jl.mean(losses_of(name)[1])
+    products, scratch, text = compiled(jax.value_and_grad(mean, argnums=both), *shapes_of(name))
+    assert products == PRODUCTS[name]
+    assert scratch < 8 * OF_VECTORS < OF_PAIRS / 8
+    assert "scatter(" not in text
+
+
+@pytest.mark.parametrize(("name", "products"), [("info_nce", 1), ("clip", 1)])
+def test_a_value_is_one_product(name, products):
+    assert compiled(jl.mean(losses_of(name)[1]), *shapes_of(name))[0] == products
+
+
+@pytest.mark.parametrize(("name", "products"), [("siglip", 2), ("clip", 3)])
+def test_what_is_not_differentiated_is_not_computed(name, products):
+    mean = jl.mean(losses_of(name)[1])
+    for side in (0, 1):
+        assert compiled(jax.grad(mean, argnums=side), *shapes_of(name))[0] == products
+
+
+def _of_rows(loss):
+    return lambda *data: jnp.max(loss(*data))
+
+
+def _back_twice(mean):
+    return lambda x, y: jnp.vdot(jax.grad(mean)(x, y), x)
+
+
+def test_rows_make_each_block_twice_and_store_none():
+    products, scratch, _ = compiled(
+        jax.grad(_of_rows(losses_of("clip")[1]), argnums=(0, 1)), *shapes_of("clip")
+    )
+    assert products == 4
+    assert scratch < 10 * OF_VECTORS
+
+
+def test_the_second_derivative_stores_a_few_blocks():
+    mean = jl.mean(losses_of("clip")[1])
+
+    def forward(x, y):
+        return jax.jvp(lambda x: jax.grad(mean)(x, y), (x,), (x,))[1]
+
+    for second in (forward, jax.grad(_back_twice(mean))):
+        assert compiled(second, *shapes_of("clip"))[1] < OF_PAIRS / 8
+
+
+def test_the_measure_sees_an_array_of_all_pairs():
+    mean = jl.mean(losses_of("clip")[0])
+    assert compiled(jax.grad(mean), *shapes_of("clip"))[1] >= OF_PAIRS
+
+
+# --- bad input --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda f: f.clip(FIRST, SECOND[:4]),
+            ValueError,
+            r"contrastive\.clip: `image` \(7, 3\) and `text` \(4, 3\)",
+        ),
+        (lambda f: f.clip(FIRST[0], SECOND[0]), ValueError, r"clip: `image` \(3,\) must have shape"),
+        (
+            lambda f: f.siglip(FIRST, SECOND, bias=np.zeros(7)),
+            ValueError,
+            r"siglip: `bias` must be one number, .*\(7,\)",
+        ),
+        (
+            lambda f: f.siglip(FIRST, SECOND, logit_scale=-1.0),
+            ValueError,
+            r"siglip: `logit_scale` must be in .*-1\.0",
+        ),
+        (
+            lambda f: f.info_nce(LABELS, SECOND),
+            TypeError,
+            r"info_nce: `queries` must be floating point, got int",
+        ),
+        (
+            lambda f: f.info_nce(FIRST, SECOND, temperature=0.0),
+            ValueError,
+            r"info_nce: `temperature` must be in",
+        ),
+        (lambda f: f.info_nce(FIRST, SECOND, where=LABELS), TypeError, r"info_nce: `where` must be bool"),
+        (
+            lambda f: f.nt_xent(FIRST, SECOND[:, 0]),
+            TypeError,
+            r"nt_xent: `labels` must be integer ids, got float",
+        ),
+        (
+            lambda f: f.supcon(FIRST, LABELS[:4]),
+            ValueError,
+            r"supcon: `labels` \(4,\) must have the rows' shape",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=0),
+            ValueError,
+            r"clip: `block_size` must be 1 or more, got 0",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=True),
+            TypeError,
+            r"clip: `block_size` must be an integer",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=2.5),
+            TypeError,
+            r"clip: `block_size` must be an integer",
+        ),
+        (lambda f: f.clip(FIRST, SECOND, block_size="few"), TypeError, r'or "auto", got \'few\''),
+        (
+            lambda f: jl.mean(f.clip)(FIRST, SECOND, block_size=-3),
+            ValueError,
+            r"`block_size` must be 1 or more, got -3",
+        ),
+        (
+            lambda f: jl.mean(f.clip)(FIRST, SECOND, logit_scale=0.0),
+            ValueError,
+            r"contrastive\.clip: `logit_scale`",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_words(call, error, words):
+    with pytest.raises(error, match=words):
+        call(jl.fused.contrastive)
+
+
+def test_a_traced_option_out_of_range_is_nan_and_said_under_checked():
+    mean = jl.mean(jl.fused.contrastive.info_nce)
+    value, slopes = jax.jit(jax.value_and_grad(mean))(FIRST, SECOND, temperature=jnp.asarray(-1.0))
+    assert np.isnan(value)
+    assert np.all(np.isnan(slopes))
+    with pytest.raises(ValueError, match=r"info_nce: `temperature` must be in .* got -1\.0"):
+        jl.checked(lambda t: mean(FIRST, SECOND, temperature=t))(-1.0)

@@ -35,7 +35,7 @@ _FAMILY = "fused.contrastive"
 # Logits of a block: on a CPU they are to stay in its cache, elsewhere to fill the processor.
 _LOGITS = {"cpu": 1 << 21}
 _LOGITS_ELSEWHERE = 1 << 26
-_FEWEST_ROWS = 64
+_FEWEST_ROWS = 128
 
 
 class _Way(NamedTuple):
