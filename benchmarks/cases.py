@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import jaxloss as jl
+from benchmarks import contrastive_cases
 from benchmarks.harness import (
     LIMIT,
     OURS,
@@ -512,6 +513,7 @@ CASES: tuple[Case, ...] = (
         optax.softmax_cross_entropy_with_integer_labels,
         _ONE_CATEGORICAL_CALL,
     ),
+    *contrastive_cases.CASES,
     Case(
         "import",
         "import, beyond `import jax`",

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -435,3 +436,10 @@ def test_a_traced_option_out_of_range_is_nan_and_said_under_checked():
     assert np.all(np.isnan(slopes))
     with pytest.raises(ValueError, match=r"info_nce: `temperature` must be in .* got -1\.0"):
         jl.checked(lambda t: mean(FIRST, SECOND, temperature=t))(-1.0)
+
+
+def test_the_page_runs():
+    page = Path(__file__).parent.parent / "docs" / "fused_contrastive.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) == 3
+    exec("\n".join(code), {})

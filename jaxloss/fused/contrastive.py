@@ -67,11 +67,15 @@ def _total_of(way: _Way, prepare: Callable[..., Pairs]) -> Callable[..., Array]:
 
 
 def _batchwise(function: Callable[..., Array], pairs: Pairs, *rows: Array) -> Array:
-    """The function of one batch, over the axes before the batch; an offset belongs to all."""
-    axes = (Pairs(0, 0, None, Marks(None, 0, 0)), *[0] * len(rows))
+    """The function of one batch, over the axes before the batch; places and an offset belong to all."""
+
+    def of_batch(first: Array, second: Array, kept: Array, label: Array | None, *rows: Array) -> Array:
+        marks = Marks(pairs.marks.place, kept, label)
+        return function(Pairs(first, second, pairs.offset, marks), *rows)
+
     for _ in pairs.first.shape[:-2]:
-        function = jax.vmap(function, in_axes=axes)
-    return function(pairs, *rows)
+        of_batch = jax.vmap(of_batch)
+    return of_batch(pairs.first, pairs.second, pairs.marks.kept, pairs.marks.label, *rows)
 
 
 def _pairs(
