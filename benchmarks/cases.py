@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import jaxloss as jl
+from benchmarks.contrastive_cases import CASES as CONTRASTIVE_CASES
 from benchmarks.fused_cases import FUSED_CASES
 from benchmarks.harness import (
     LIMIT,
@@ -560,6 +561,7 @@ CASES: tuple[Case, ...] = (
         _ONE_CATEGORICAL_CALL,
     ),
     *FUSED_CASES,
+    *CONTRASTIVE_CASES,
     Case(
         "import",
         "import, beyond `import jax`",

@@ -166,6 +166,7 @@ def fused(
     options: Mapping[str, Interval] | None = None,
     counts: Callable[..., Array | None] | None = None,
     masks_itself: bool = False,
+    family: str = "fused",
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Make a function from rows to rows a fused loss: `mean`, `sum` and `partial_mean` hand it the weights.
 
@@ -174,7 +175,7 @@ def fused(
     """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
-        name = f"{function.__module__.removeprefix('jaxloss.').split('.')[0]}.{function.__name__}"
+        name = f"{family}.{function.__name__}"
         ranges, positional = dict(options or {}), inspect.Parameter.POSITIONAL_OR_KEYWORD
         names = [n for n, p in inspect.signature(function).parameters.items() if p.kind is positional]
 
@@ -208,7 +209,7 @@ def fusion_of(function: Callable[..., Any]) -> Fusion | None:
 
 
 def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[..., Any]:
-    """One compiled call: strings, flags, callables and sizes of chunks are static, the rest is traced."""
+    """One compiled call: strings, flags, callables and sizes of parts are static, the rest is traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
     def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
@@ -223,8 +224,12 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
     return call
 
 
+# Options that say how much is computed at a time: the program depends on them.
+_SIZES = ("block_size", "chunk_size")
+
+
 def _is_static(name: str, value: Any) -> bool:
-    size = name == "chunk_size" and isinstance(value, (int, np.integer))
+    size = name in _SIZES and isinstance(value, (int, np.integer))
     return size or isinstance(value, (str, bool)) or callable(value)
 
 

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "losses.contrastive": {"losses"},
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
+    # Other ways to compute what the families do, which are not theirs to know.
     "fused": {"fused"},
     "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),

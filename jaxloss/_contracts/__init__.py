@@ -4,7 +4,15 @@ Shapes and dtypes are checked when a loss is traced. What only values reveal is 
 holds it, and an error in words under `jl.checked`.
 """
 
-from jaxloss._contracts.batches import batched, coupled_rows, grouped, listed, lists_with_items, matched
+from jaxloss._contracts.batches import (
+    batched,
+    clustered,
+    coupled_rows,
+    grouped,
+    listed,
+    lists_with_items,
+    matched,
+)
 from jaxloss._contracts.checks import (
     CHECKING,
     compute_dtype,
@@ -136,6 +144,7 @@ __all__ = [
     "binary_segmented",
     "class_scores",
     "classified",
+    "clustered",
     "composed",
     "compute_dtype",
     "counted",

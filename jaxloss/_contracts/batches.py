@@ -50,16 +50,21 @@ def grouped(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Arr
 
     A row and itself are neither, nor are two rows of which one is not there.
     """
+    embeddings, labels, kept = clustered(who, where, **arrays)
+    same, both = _of_one_id(labels, kept)
+    rows = jnp.arange(kept.shape[-1])
+    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
+    return embeddings, same & others, both & ~same
+
+
+def clustered(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Vectors `[*batches, rows, D]` as `batched` has them, one id for each; third, which rows there are."""
     (first, a), (second, b) = arrays.items()
     (embeddings,) = real(who, **{first: a})
     with_items(who, first, embeddings, "features")
     kept = _batch(who, first, embeddings, where)
     labels = _group_ids(who, first, embeddings, second, b)
-    embeddings = jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0)
-    same, both = _of_one_id(labels, kept)
-    rows = jnp.arange(kept.shape[-1])
-    others = jnp.broadcast_to(rows[:, None] != rows[None, :], both.shape)
-    return embeddings, same & others, both & ~same
+    return jnp.where(kept[..., None], embeddings.astype(compute_dtype(embeddings)), 0), labels, kept
 
 
 def matched(who: str, where: ArrayLike | None, **arrays: ArrayLike) -> tuple[Array, Array, Array, Array]:

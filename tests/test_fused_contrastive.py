@@ -1,0 +1,448 @@
+"""The contrastive losses in blocks: by brute force, beside those of all pairs at once, and as programs."""
+
+import functools
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxloss as jl
+
+ROWS, FEATURES, BLOCK = 7, 3, 3
+NAMES = ["nt_xent", "supcon", "info_nce", "clip", "siglip"]
+GROUPED = {"nt_xent", "supcon"}
+OPTIONS = {
+    "nt_xent": {"temperature": 0.2},
+    "supcon": {"temperature": 0.3},
+    "info_nce": {"temperature": 0.1},
+    "clip": {"logit_scale": 8.0},
+    "siglip": {"logit_scale": 5.0, "bias": -2.0},
+}
+RNG = np.random.default_rng(0)
+FIRST = RNG.normal(size=(ROWS, FEATURES))
+SECOND = FIRST + 0.4 * RNG.normal(size=(ROWS, FEATURES))
+LABELS = np.array([0, 0, 0, 2, 2, 5, 1])
+WEIGHTS = RNG.uniform(0.5, 2, ROWS)
+KEPT = np.array([1, 1, 0, 1, 1, 0, 1], bool)
+every_loss = pytest.mark.parametrize("name", NAMES)
+
+
+def data_of(name, first=FIRST, second=SECOND):
+    return (first, LABELS) if name in GROUPED else (first, second)
+
+
+def losses_of(name):
+    """The loss with all pairs at once, and the one in blocks."""
+    return getattr(jl.contrastive, name), getattr(jl.fused.contrastive, name)
+
+
+def in_blocks(name, size=BLOCK):
+    """The fused loss with blocks that do not divide the batch."""
+    return functools.partial(losses_of(name)[1], block_size=size)
+
+
+def mean_in_blocks(name, size=BLOCK):
+    return functools.partial(jl.mean(losses_of(name)[1]), block_size=size)
+
+
+# --- by brute force -------------------------------------------------------------------------------
+
+
+def log_sum(z):
+    return np.max(z) + np.log(np.sum(np.exp(z - np.max(z)))) if len(z) else -np.inf
+
+
+def brute(name, first, second, kept, temperature=None, logit_scale=None, bias=0):
+    """One row after another, in extended precision."""
+
+    def unit(x):
+        return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+
+    first = first.astype(np.longdouble)
+    other = first if name in GROUPED else second.astype(np.longdouble)
+    scale = 1 / np.longdouble(temperature) if temperature else np.longdouble(logit_scale)
+    z = scale * unit(first) @ unit(other).T + bias
+    there = np.flatnonzero(kept)
+    losses = np.zeros(len(first), np.longdouble)
+    for a in there:
+        others = [b for b in there if b != a]
+        if name in GROUPED:
+            partners = [b for b in others if second[b] == second[a]]
+            rivals = [b for b in others if second[b] != second[a]]
+            if name == "nt_xent":
+                costs = [np.logaddexp(0, log_sum(z[a, rivals]) - z[a, p]) for p in partners]
+            else:
+                costs = [log_sum(z[a, others]) - z[a, p] for p in partners]
+            losses[a] = np.mean(costs) if partners else 0
+        elif name == "siglip":
+            losses[a] = sum(np.logaddexp(0, z[a, b] if b != a else -z[a, b]) for b in there)
+        else:
+            losses[a] = log_sum(z[a, there]) - z[a, a]
+            if name == "clip":
+                losses[a] = 0.5 * (losses[a] + log_sum(z[there, a]) - z[a, a])
+    return losses
+
+
+def brute_mean(name, first, second, weights, options):
+    return weights[KEPT] @ brute(name, first, second, KEPT, **options)[KEPT] / np.sum(weights[KEPT])
+
+
+def differences(function, x):
+    """The derivative by central differences: 19 digits leave a dozen."""
+    x, step = np.asarray(x, np.longdouble), np.longdouble(1e-6)
+    found = np.empty(x.size, np.longdouble)
+    for i in range(x.size):
+        moved = np.zeros(x.size, np.longdouble)
+        moved[i] = step
+        moved = moved.reshape(x.shape)
+        found[i] = (function(x + moved) - function(x - moved)) / (2 * step)
+    return found.reshape(x.shape).astype(np.float64)
+
+
+@functools.cache
+def program(name, *, fused):
+    """Value and gradients of a masked, weighted mean by all there is to differentiate."""
+    mean = mean_in_blocks(name) if fused else jl.mean(losses_of(name)[0])
+
+    def of(first, second, weights, options, where):
+        return mean(first, second, weights=weights, where=where, **options)
+
+    return jax.jit(jax.value_and_grad(of, argnums=(0, 2, 3) if name in GROUPED else (0, 1, 2, 3)))
+
+
+@every_loss
+def test_rows_are_those_of_brute_force(name):
+    found = jax.jit(functools.partial(in_blocks(name), where=KEPT, **OPTIONS[name]))(*data_of(name))
+    expected = brute(name, *data_of(name), KEPT, **OPTIONS[name]).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@every_loss
+def test_the_gradients_of_a_mean_are_those_of_brute_force(name):
+    first, second = data_of(name)
+    options = OPTIONS[name]
+    value, found = program(name, fused=True)(first, second, WEIGHTS, options, KEPT)
+    np.testing.assert_allclose(value, float(brute_mean(name, first, second, WEIGHTS, options)), rtol=1e-13)
+    expected = [differences(lambda x: brute_mean(name, x, second, WEIGHTS, options), first)]
+    if name not in GROUPED:
+        expected.append(differences(lambda x: brute_mean(name, first, x, WEIGHTS, options), second))
+    expected.append(differences(lambda w: brute_mean(name, first, second, w, options), WEIGHTS))
+    for option in sorted(options):
+
+        def by_option(x, option=option):
+            return brute_mean(name, first, second, WEIGHTS, options | {option: x})
+
+        expected.append(differences(by_option, options[option]))
+    for actual, wanted in zip(jax.tree.leaves(found), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-10)
+
+
+# --- beside the loss of all pairs at once -------------------------------------------------------------
+
+
+def agree(found, expected, relative, what=""):
+    """To a part of the largest number of each row."""
+    for actual, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        size = np.max(np.abs(wanted), axis=-1, keepdims=True, initial=1e-12)
+        assert np.all(np.abs(actual - wanted) <= relative * size), what
+
+
+@every_loss
+@given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.3, 1.0, 20.0]))
+def test_value_and_gradients_are_the_references_with_nan_in_removed_rows(name, seed, sharpness):
+    random = np.random.default_rng(seed)
+    first, second = random.normal(size=(2, ROWS, FEATURES)) * random.choice([1e-6, 1, 1e6], size=(2, ROWS, 1))
+    first[3] = first[0]  # two of one direction
+    second[4] = 0
+    first[~KEPT] = second[~KEPT] = np.nan
+    labels = random.integers(0, 3, ROWS)
+    scaled = {"temperature": 1 / sharpness} if "temperature" in OPTIONS[name] else {"logit_scale": sharpness}
+    data = (first, labels if name in GROUPED else second, WEIGHTS, OPTIONS[name] | scaled, KEPT)
+    agree(program(name, fused=True)(*data), program(name, fused=False)(*data), 1e-11)
+
+
+@every_loss
+def test_a_mean_over_no_row_is_zero_and_over_one_alone_the_references(name):
+    first, second = data_of(name, np.full_like(FIRST, np.nan), np.full_like(SECOND, np.nan))
+    nothing = program(name, fused=True)(first, second, WEIGHTS, OPTIONS[name], np.zeros(ROWS, bool))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(nothing))
+    alone = (*data_of(name), WEIGHTS, OPTIONS[name], np.arange(ROWS) == 2)
+    agree(program(name, fused=True)(*alone), program(name, fused=False)(*alone), 1e-11)
+
+
+@every_loss
+def test_nan_in_a_row_that_is_there_is_never_hidden(name):
+    first = np.where(np.arange(ROWS)[:, None] == 4, np.nan, FIRST)
+    value, _ = program(name, fused=True)(first, data_of(name)[1], WEIGHTS, OPTIONS[name], KEPT)
+    assert np.isnan(value)
+
+
+@functools.cache
+def derivatives(name):
+    """What the loss of all pairs gives, and what every transformation of the one in blocks makes of it."""
+    second = data_of(name)[1]
+    loss, rows = losses_of(name)[0], in_blocks(name)
+
+    def true(x, along, options):
+        def objective(x):
+            return jl.mean(loss)(x, second, where=KEPT, weights=WEIGHTS, **options)
+
+        gradient, product = jax.jvp(jax.grad(objective), (x,), (along,))
+        return {"slope": jnp.vdot(gradient, along), "gradient": gradient, "product": product}
+
+    def found(x, along, options):
+        def mean(x):
+            return mean_in_blocks(name)(x, second, where=KEPT, weights=WEIGHTS, **options)
+
+        def of_rows(x):
+            return jnp.vdot(rows(x, second, where=KEPT, **options), WEIGHTS / np.sum(WEIGHTS[KEPT]))
+
+        def product(objective, x, along):
+            return jax.jvp(jax.grad(objective), (x,), (along,))[1]
+
+        def back_twice(objective):
+            return jax.grad(lambda x: jnp.vdot(jax.grad(objective)(x), along))(x)
+
+        both = jax.vmap(functools.partial(product, mean))(jnp.stack([x, x]), jnp.stack([along, 2 * along]))
+        return {
+            "slope: forward": jax.jvp(mean, (x,), (along,))[1],
+            "slope: forward, of rows": jax.jvp(of_rows, (x,), (along,))[1],
+            "gradient: of jit, made again": jax.grad(jax.checkpoint(jax.jit(mean)))(x),
+            "gradient: of rows": jax.grad(of_rows)(x),
+            "product: forward over reverse, one of several": both[1] / 2,
+            "product: forward over reverse, of rows": product(of_rows, x, along),
+            "product: reverse over reverse": back_twice(mean),
+            "product: reverse over reverse, of rows": back_twice(of_rows),
+        }
+
+    return jax.jit(true), jax.jit(found)
+
+
+# So sharp that e^s of the logits' distances is infinite.
+SHARP = {
+    "nt_xent": {"temperature": 1e-3},
+    "supcon": {"temperature": 1e-3},
+    "info_nce": {"temperature": 1e-3},
+    "clip": {"logit_scale": 1e3},
+    "siglip": {"logit_scale": 1e3, "bias": -2.0},
+}
+
+
+@pytest.mark.parametrize("options", [OPTIONS, SHARP], ids=["", "sharp"])
+@every_loss
+def test_every_derivative_is_the_references(name, options):
+    along = np.random.default_rng(1).normal(size=FIRST.shape)
+    true, found = (run(FIRST, along, options[name]) for run in derivatives(name))
+    for what, actual in found.items():
+        agree(actual, true[what.split(":")[0]], 1e-9, what)
+
+
+def test_hessians_are_the_references():
+    short = data_of("siglip", FIRST[:4], SECOND[:4])
+    means = mean_in_blocks("siglip"), jl.mean(jl.contrastive.siglip)
+    found, expected = (jax.jit(jax.hessian(mean))(*short) for mean in means)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "siglip"])
+def test_axes_before_the_batch_are_batches_of_their_own(name):
+    mean = jax.jit(jax.value_and_grad(mean_in_blocks(name)))
+    batches = [data_of(name, FIRST + shift, SECOND - shift) for shift in (0, 0.5)]
+    together = mean(*(np.stack(arrays) for arrays in zip(*batches, strict=True)))
+    alone = [mean(*batch) for batch in batches]
+    np.testing.assert_allclose(together[0], np.mean([value for value, _ in alone]), rtol=1e-13)
+    np.testing.assert_allclose(
+        together[1], np.stack([slope for _, slope in alone]) / 2, rtol=1e-12, atol=1e-15
+    )
+
+
+def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
+    half = [jnp.asarray(x, jnp.bfloat16) for x in (FIRST, SECOND)]
+    mean = jax.jit(jax.value_and_grad(mean_in_blocks("siglip"), argnums=(0, 1)))
+    (value, found), (wide, expected) = mean(*half), mean(*(x.astype(jnp.float32) for x in half))
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, wide, rtol=1e-6)
+    for actual, true in zip(found, expected, strict=True):
+        assert actual.dtype == jnp.bfloat16
+        np.testing.assert_allclose(actual.astype(jnp.float32), true, rtol=2.0**-8, atol=1e-7)
+
+
+@every_loss
+def test_the_signature_is_the_references_and_a_size(name):
+    reference, fused = (inspect.signature(loss).parameters for loss in losses_of(name))
+    assert list(fused) == [*reference, "block_size"]
+    assert {n: fused[n].default for n in reference} == {n: p.default for n, p in reference.items()}
+
+
+# --- the programs ---------------------------------------------------------------------------------------
+
+MANY, WIDE = 32_768, 256
+VECTORS = jax.ShapeDtypeStruct((MANY, WIDE), jnp.float32)
+IDS = jax.ShapeDtypeStruct((MANY,), jnp.int32)
+OF_VECTORS, OF_PAIRS = 4 * MANY * WIDE, 4 * MANY**2
+PRODUCTS = {"nt_xent": 3, "supcon": 3, "info_nce": 3, "clip": 4, "siglip": 3}
+
+
+def compiled(function, *data):
+    """The compiled program: how many products of matrices, its scratch memory, its text."""
+    made = jax.jit(function).lower(*data).compile()
+    text = made.as_text()
+    return len(re.findall(r"\bdot\(", text)), made.memory_analysis().temp_size_in_bytes, text
+
+
+def shapes_of(name):
+    return (VECTORS, IDS if name in GROUPED else VECTORS)
+
+
+@every_loss
+def test_value_and_gradients_are_three_products_and_a_block(name):
+    both = (0,) if name in GROUPED else (0, 1)
+    mean = jl.mean(losses_of(name)[1])
+    products, scratch, text = compiled(jax.value_and_grad(mean, argnums=both), *shapes_of(name))
+    assert products == PRODUCTS[name]
+    assert scratch < 8 * OF_VECTORS < OF_PAIRS / 8
+    assert "scatter(" not in text
+
+
+@pytest.mark.parametrize(("name", "products"), [("info_nce", 1), ("clip", 1)])
+def test_a_value_is_one_product(name, products):
+    assert compiled(jl.mean(losses_of(name)[1]), *shapes_of(name))[0] == products
+
+
+@pytest.mark.parametrize(("name", "products"), [("siglip", 2), ("clip", 3)])
+def test_what_is_not_differentiated_is_not_computed(name, products):
+    mean = jl.mean(losses_of(name)[1])
+    for side in (0, 1):
+        assert compiled(jax.grad(mean, argnums=side), *shapes_of(name))[0] == products
+
+
+def _of_rows(loss):
+    return lambda *data: jnp.max(loss(*data))
+
+
+def _back_twice(mean):
+    return lambda x, y: jnp.vdot(jax.grad(mean)(x, y), x)
+
+
+FEWER = jax.ShapeDtypeStruct((8192, 64), jnp.float32)
+OF_FEWER_PAIRS = 4 * 8192**2
+
+
+def test_rows_make_each_block_twice_and_store_none():
+    gradients = jax.grad(_of_rows(losses_of("clip")[1]), argnums=(0, 1))
+    products, scratch, _ = compiled(gradients, FEWER, FEWER)
+    assert products == 4
+    assert scratch < OF_FEWER_PAIRS / 2
+
+
+def test_the_second_derivative_stores_no_array_of_all_pairs():
+    mean = jl.mean(losses_of("clip")[1])
+
+    def forward(x, y):
+        return jax.jvp(lambda x: jax.grad(mean)(x, y), (x,), (x,))[1]
+
+    for second in (forward, jax.grad(_back_twice(mean))):
+        assert compiled(second, FEWER, FEWER)[1] < OF_FEWER_PAIRS
+
+
+def test_the_measure_sees_an_array_of_all_pairs():
+    mean = jl.mean(losses_of("clip")[0])
+    assert compiled(jax.grad(mean), *shapes_of("clip"))[1] >= OF_PAIRS
+
+
+# --- bad input --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda f: f.clip(FIRST, SECOND[:4]),
+            ValueError,
+            r"contrastive\.clip: `image` \(7, 3\) and `text` \(4, 3\)",
+        ),
+        (lambda f: f.clip(FIRST[0], SECOND[0]), ValueError, r"clip: `image` \(3,\) must have shape"),
+        (
+            lambda f: f.siglip(FIRST, SECOND, bias=np.zeros(7)),
+            ValueError,
+            r"siglip: `bias` must be one number, .*\(7,\)",
+        ),
+        (
+            lambda f: f.siglip(FIRST, SECOND, logit_scale=-1.0),
+            ValueError,
+            r"siglip: `logit_scale` must be in .*-1\.0",
+        ),
+        (
+            lambda f: f.info_nce(LABELS, SECOND),
+            TypeError,
+            r"info_nce: `queries` must be floating point, got int",
+        ),
+        (
+            lambda f: f.info_nce(FIRST, SECOND, temperature=0.0),
+            ValueError,
+            r"info_nce: `temperature` must be in",
+        ),
+        (lambda f: f.info_nce(FIRST, SECOND, where=LABELS), TypeError, r"info_nce: `where` must be bool"),
+        (
+            lambda f: f.nt_xent(FIRST, SECOND[:, 0]),
+            TypeError,
+            r"nt_xent: `labels` must be integer ids, got float",
+        ),
+        (
+            lambda f: f.supcon(FIRST, LABELS[:4]),
+            ValueError,
+            r"supcon: `labels` \(4,\) must have the rows' shape",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=0),
+            ValueError,
+            r"clip: `block_size` must be 1 or more, got 0",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=True),
+            TypeError,
+            r"clip: `block_size` must be an integer",
+        ),
+        (
+            lambda f: f.clip(FIRST, SECOND, block_size=2.5),
+            TypeError,
+            r"clip: `block_size` must be an integer",
+        ),
+        (lambda f: f.clip(FIRST, SECOND, block_size="few"), TypeError, r'or "auto", got \'few\''),
+        (
+            lambda f: jl.mean(f.clip)(FIRST, SECOND, block_size=-3),
+            ValueError,
+            r"`block_size` must be 1 or more, got -3",
+        ),
+        (
+            lambda f: jl.mean(f.clip)(FIRST, SECOND, logit_scale=0.0),
+            ValueError,
+            r"contrastive\.clip: `logit_scale`",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_words(call, error, words):
+    with pytest.raises(error, match=words):
+        call(jl.fused.contrastive)
+
+
+def test_a_traced_option_out_of_range_is_nan_and_said_under_checked():
+    mean = jl.mean(jl.fused.contrastive.info_nce)
+    value, slopes = jax.jit(jax.value_and_grad(mean))(FIRST, SECOND, temperature=jnp.asarray(-1.0))
+    assert np.isnan(value)
+    assert np.all(np.isnan(slopes))
+    with pytest.raises(ValueError, match=r"info_nce: `temperature` must be in .* got -1\.0"):
+        jl.checked(lambda t: mean(FIRST, SECOND, temperature=t))(-1.0)
+
+
+def test_the_page_runs():
+    page = Path(__file__).parent.parent / "docs" / "fused_contrastive.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) == 3
+    exec("\n".join(code), {})
