@@ -33,13 +33,14 @@ MAY_IMPORT = {
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
     "adapters": set(),
-    "adapters.optax": BASE | {"training", "optax"},
+    "adapters.optax": BASE | {"numerics", "training", "optax"},
     # Optax's names without Optax.
     "adapters.optax_losses": {"adapters"},
     "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
-    "training.descent": BASE | {"training", "optax lazily"},
-    "training._contracts": BASE,
+    "training.*": BASE | {"numerics", "reduction", "training"},
+    "training.descent": BASE | {"reduction", "training", "optax lazily"},
+    "training._progress": {"rich lazily"},
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.
     "_sources": {"numpy", "sklearn lazily"},
@@ -135,8 +136,8 @@ def test_only_the_adapter_the_loop_and_the_command_line_know_optax():
     assert importers("optax") == {"adapters.optax", "training.descent", "_runs"}
 
 
-def test_only_the_command_line_prints_tables():
-    assert importers("rich") == {"_tables"}
+def test_only_the_command_line_prints_tables_and_one_file_a_bar():
+    assert importers("rich") == {"_tables", "training._progress"}
 
 
 def test_only_the_sources_read_scikit_learn():
