@@ -21,6 +21,7 @@ from benchmarks.harness import (
     imported,
     torch_autograd,
 )
+from benchmarks.training_cases import TRAINING_CASES
 
 Function = Callable[..., Any]
 
@@ -512,6 +513,7 @@ CASES: tuple[Case, ...] = (
         optax.softmax_cross_entropy_with_integer_labels,
         _ONE_CATEGORICAL_CALL,
     ),
+    *TRAINING_CASES,
     Case(
         "import",
         "import, beyond `import jax`",

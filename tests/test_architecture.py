@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "training.*": BASE | {"numerics", "reduction", "training"},
     "training.descent": BASE | {"reduction", "training", "optax lazily"},
     "training._progress": {"rich lazily"},
+    "training._checkpoints": BASE | {"orbax lazily"},
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.
     "_sources": {"numpy", "sklearn lazily"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "_tables": {"numpy", "rich", "_loss", "_problem", "_runs", "_sources"},
     "cli": {"jax", "_loss", "_problem", "_runs", "_sources", "_tables lazily", "plots lazily"},
 }
-OPTIONAL = ("matplotlib", "optax", "rich", "sklearn")
+OPTIONAL = ("matplotlib", "optax", "orbax", "rich", "sklearn")
 MODULES = {
     ".".join(path.relative_to(HOME).with_suffix("").parts): path for path in sorted(HOME.rglob("*.py"))
 }
@@ -138,6 +139,10 @@ def test_only_the_adapter_the_loop_and_the_command_line_know_optax():
 
 def test_only_the_command_line_prints_tables_and_one_file_a_bar():
     assert importers("rich") == {"_tables", "training._progress"}
+
+
+def test_only_one_file_saves():
+    assert importers("orbax") == {"training._checkpoints"}
 
 
 def test_only_the_sources_read_scikit_learn():

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from jaxloss.numerics import divide
 from jaxloss.training import accumulation, descent
 from jaxloss.training._contracts import positive_count, positive_rate, require_floating
-from jaxloss.training._step import step_of
+from jaxloss.training._step import step_of, unshared
 
 try:
     import optax
@@ -205,7 +205,7 @@ def train_step(
         params: PyTree, opt_state: PyTree, *batch: PyTree, **options: PyTree
     ) -> tuple[PyTree, PyTree, PyTree]:
         if donate:
-            params, opt_state = _unshared((params, opt_state), (batch, options))
+            params, opt_state = unshared((params, opt_state), (batch, options))
         try:
             return compiled(params, opt_state, *batch, **options)
         except TypeError:
@@ -213,20 +213,3 @@ def train_step(
             raise
 
     return step
-
-
-def _unshared(donated: PyTree, kept: PyTree) -> PyTree:
-    """`donated`, with a copy of each array that stands in it twice or is kept as well.
-
-    No buffer can be given away twice, and `optax.lbfgs().init` returns one array in two places, as
-    tied weights do.
-    """
-    leaves, structure = jax.tree.flatten(donated)
-    seen = {id(leaf) for leaf in jax.tree.leaves(kept)}
-    if seen.isdisjoint(map(id, leaves)) and len(set(map(id, leaves))) == len(leaves):
-        return donated
-    for i, leaf in enumerate(leaves):
-        if id(leaf) in seen and isinstance(leaf, Array):
-            leaves[i] = jnp.copy(leaf)
-        seen.add(id(leaf))
-    return jax.tree.unflatten(structure, leaves)

@@ -1,6 +1,7 @@
 """What the training loop refuses, in words."""
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -186,3 +187,30 @@ def positive_count(who: str, name: str, value: int) -> int:
         msg = f"{who}: `{name}` must be at least 1, got {value}."
         raise ValueError(msg)
     return int(value)
+
+
+def require_epochs(epochs: int, batches: object, validation: object, patience: int | None) -> None:
+    """Refuse epochs that are no count, and batches that do not last for them."""
+    positive_count("fit", "epochs", epochs)
+    if patience is not None:
+        positive_count("fit", "patience", patience)
+        if validation is None:
+            msg = "fit: `patience` counts epochs without a lower validation loss; give `validation` batches."
+            raise ValueError(msg)
+    for name, source in (("batches", batches), ("validation", validation)):
+        if epochs > 1 and isinstance(source, Iterator):
+            msg = (
+                f"fit: `{name}` is used up by its first pass, and `epochs` is {epochs}; pass a list, a "
+                "loader, or a function of the epoch's number that makes it anew."
+            )
+            raise ValueError(msg)
+
+
+def require_saving(checkpoint: object, save_every: int | None) -> None:
+    """Refuse a number of batches between saves that are saved nowhere."""
+    if save_every is None:
+        return
+    positive_count("fit", "save_every", save_every)
+    if checkpoint is None:
+        msg = "fit: `save_every` needs a directory to save to; give `checkpoint`."
+        raise ValueError(msg)

@@ -8,7 +8,7 @@ Advance = Callable[[str], None]
 
 
 @contextmanager
-def progress_bar(title: str, total: int | None, *, shown: bool) -> Iterator[Advance]:
+def progress_bar(title: str, total: int | None, *, shown: bool, done: int = 0) -> Iterator[Advance]:
     """A function that moves the bar by one batch and writes a text behind it."""
     rich = _rich_progress() if shown and sys.stderr.isatty() else None
     if rich is None:
@@ -19,7 +19,7 @@ def progress_bar(title: str, total: int | None, *, shown: bool) -> Iterator[Adva
     from rich.console import Console
 
     with rich.Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, text="")
+        task = bar.add_task(title, total=total, completed=done, text="")
         yield lambda text: bar.update(task, advance=1, text=text)
 
 

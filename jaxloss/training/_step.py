@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxloss.training import accumulation, descent
@@ -86,3 +87,20 @@ def _parted_step(
         return params, opt_state, ((value, aux) if has_aux else value)
 
     return step
+
+
+def unshared(donated: PyTree, kept: PyTree) -> PyTree:
+    """`donated`, with a copy of each array that stands in it twice or is kept as well.
+
+    No buffer can be given away twice, and `optax.lbfgs().init` returns one array in two places, as
+    tied weights do.
+    """
+    leaves, structure = jax.tree.flatten(donated)
+    seen = {id(leaf) for leaf in jax.tree.leaves(kept)}
+    if seen.isdisjoint(map(id, leaves)) and len(set(map(id, leaves))) == len(leaves):
+        return donated
+    for i, leaf in enumerate(leaves):
+        if id(leaf) in seen and isinstance(leaf, Array):
+            leaves[i] = jnp.copy(leaf)
+        seen.add(id(leaf))
+    return jax.tree.unflatten(structure, leaves)

@@ -1,7 +1,7 @@
 """Batches from anywhere to the device, a few ahead of what is computed; and the error of one of them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -47,22 +47,32 @@ def _copied(leaf: Any) -> jax.Array:
     return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(np.asarray(leaf)))
 
 
-def in_order(started: Iterable[Result]) -> Iterator[Result]:
-    """Each result on the host, `AHEAD` later ones having been started; a failure after all before it."""
-    waiting, failure, source = deque[Result](), None, iter(started)
-    while failure is None:
+def in_order(started: Iterable[Result], failure: Callable[[str], BatchError]) -> Iterator[Result]:
+    """Each result on the host, `AHEAD` later ones having been started.
+
+    What fails, fails after all before it have been yielded, as `failure` words it.
+    """
+    waiting, source, more, failed = deque[Result](), iter(started), True, None
+    while more or waiting:
         try:
-            waiting.append(next(source))
+            if more:
+                waiting.append(next(source))
         except StopIteration:
-            break
+            more = False
         except Exception as error:  # raised below, in its turn
-            failure = error
-        if len(waiting) > AHEAD:
-            yield jax.device_get(waiting.popleft())
-    while waiting:
-        yield jax.device_get(waiting.popleft())
-    if failure is not None:
-        raise failure
+            more, failed = False, error
+        if waiting and (len(waiting) > AHEAD or not more):
+            try:
+                result = jax.device_get(waiting.popleft())
+            except Exception as error:
+                raise failure(_words(error)) from error
+            yield result
+    if failed is not None:
+        raise failure(_words(failed)) from failed
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def length(batches: Iterable[PyTree]) -> int | None:

@@ -271,7 +271,7 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
     rules = (
         (StopReason.DIVERGED, ~jnp.isfinite(loss)),
         (StopReason.THRESHOLD, loss <= limits.threshold.astype(loss.dtype)),
-        (StopReason.DIVERGED, ~_all_finite(grad)),
+        (StopReason.DIVERGED, ~all_finite(grad)),
         (StopReason.TOLERANCE, abs(loss - run.loss) <= limits.tolerance.astype(loss.dtype)),
         (StopReason.MAX_STEPS, run.step >= limits.max_steps),
     )
@@ -279,7 +279,8 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
     return jnp.select(holds, [jnp.int32(reason) for reason, _ in rules], jnp.int32(_RUNNING))
 
 
-def _all_finite(tree: PyTree) -> Array:
+def all_finite(tree: PyTree) -> Array:
+    """Whether no number in the tree is NaN or infinite."""
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 

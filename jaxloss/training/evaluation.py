@@ -49,21 +49,18 @@ def evaluate(
     # One objective is one program, however often it is evaluated: `jax.jit` knows it again.
     compiled = jax.jit(objective)
     started = (compiled(params, *arguments(batch)) for batch in batches)
-    results, sums, index = in_order(started), None, 0
+    sums, done = None, 0
+
+    def failure(why: str) -> BatchError:
+        return BatchError(_failed(why, done), done, _partial(sums))
+
     with progress_bar("evaluate", length(batches), shown=progress) as advance:
-        while True:
-            try:
-                returned = next(results)
-            except StopIteration:
-                break
-            except Exception as error:
-                msg = _failed(f"{type(error).__name__}: {error}", index)
-                raise BatchError(msg, index, _partial(sums)) from error
-            parts = _require_partials(returned)
-            if not _finite(parts):
-                raise BatchError(_failed(f"its sums are not finite: {parts}", index), index, _partial(sums))
+        for parts in in_order(started, failure):
+            _require_partials(parts)
+            if not all(np.isfinite(leaf) for leaf in jax.tree.leaves(parts)):
+                raise failure(_not_finite(parts))
             sums = _added(_zero(parts) if sums is None else sums, parts)
-            index += 1
+            done += 1
             advance("")
     if sums is None:
         raise ValueError(_EMPTY)
@@ -76,10 +73,14 @@ _EMPTY = (
 )
 
 
+def _not_finite(parts: PyTree) -> str:
+    return f"its sums are not finite: {parts}; `jl.checked(objective)` on it says where that comes from"
+
+
 def _failed(why: str, index: int) -> str:
     return (
         f"evaluate: batch {index} failed: {why}. The sums of the {index} batches before it are in this "
-        "error's `partial`; where a loss is not finite, `jl.checked(objective)` on that batch says why."
+        "error's `partial`."
     )
 
 
@@ -128,11 +129,6 @@ def _mean(part: PartialMean) -> float:
     return 0.0 if total == weight == 0 else total / weight
 
 
-def _require_partials(returned: PyTree) -> PyTree:
+def _require_partials(returned: PyTree) -> None:
     for part in jax.tree.leaves(returned, is_leaf=_is_part) or [returned]:
         require_partial("evaluate", part)
-    return returned
-
-
-def _finite(parts: PyTree) -> bool:
-    return all(np.isfinite(leaf) for leaf in jax.tree.leaves(parts))
