@@ -23,6 +23,7 @@ from benchmarks.harness import (
     imported,
     torch_autograd,
 )
+from benchmarks.training_cases import TRAINING_CASES
 
 Function = Callable[..., Any]
 
@@ -562,6 +563,7 @@ CASES: tuple[Case, ...] = (
     ),
     *FUSED_CASES,
     *CONTRASTIVE_CASES,
+    *TRAINING_CASES,
     Case(
         "import",
         "import, beyond `import jax`",

@@ -37,13 +37,15 @@ MAY_IMPORT = {
     "fused": {"fused"},
     "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),
-    "adapters.optax": BASE | {"training", "optax"},
+    "adapters.optax": BASE | {"numerics", "training", "optax"},
     # Optax's names without Optax.
     "adapters.optax_losses": {"adapters"},
     "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
-    "training.descent": BASE | {"training", "optax lazily"},
-    "training._contracts": BASE,
+    "training.*": BASE | {"numerics", "reduction", "training"},
+    "training.descent": BASE | {"reduction", "training", "optax lazily"},
+    "training._progress": {"rich lazily"},
+    "training._checkpoints": BASE | {"orbax lazily"},
     "weighting": {"weighting"},
     "weighting._contracts": BASE,
     "weighting.evaluation": BASE | {"training", "weighting"},
@@ -56,7 +58,7 @@ MAY_IMPORT = {
     "_tables": {"numpy", "rich", "_loss", "_problem", "_runs", "_sources"},
     "cli": {"jax", "_loss", "_problem", "_runs", "_sources", "_tables lazily", "plots lazily"},
 }
-OPTIONAL = ("matplotlib", "optax", "rich", "sklearn")
+OPTIONAL = ("matplotlib", "optax", "orbax", "rich", "sklearn")
 MODULES = {
     ".".join(path.relative_to(HOME).with_suffix("").parts): path for path in sorted(HOME.rglob("*.py"))
 }
@@ -143,8 +145,12 @@ def test_only_the_adapter_the_loop_and_the_command_line_know_optax():
     assert importers("optax") == {"adapters.optax", "training.descent", "_runs"}
 
 
-def test_only_the_command_line_prints_tables():
-    assert importers("rich") == {"_tables"}
+def test_only_the_command_line_prints_tables_and_one_file_a_bar():
+    assert importers("rich") == {"_tables", "training._progress"}
+
+
+def test_only_one_file_saves():
+    assert importers("orbax") == {"training._checkpoints"}
 
 
 def test_only_the_sources_read_scikit_learn():

@@ -1,16 +1,18 @@
-"""jaxloss with Optax: the hand-written step as a transformation, and a compiled training step."""
+"""jaxloss with Optax: the hand-written step, exact accumulation, and a compiled training step."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
-from jaxloss.training import descent
-from jaxloss.training._contracts import positive_rate, require_floating
+from jaxloss.numerics import divide
+from jaxloss.training import accumulation, descent
+from jaxloss.training._contracts import positive_count, positive_rate, require_floating
+from jaxloss.training._step import step_of, unshared
 
 try:
     import optax
@@ -18,7 +20,7 @@ except ImportError as error:
     msg = "jaxloss.adapters.optax needs Optax: `pip install jaxloss[optax]`."
     raise ImportError(msg) from error
 
-__all__ = ["gradient_descent", "train_step"]
+__all__ = ["accumulate", "gradient_descent", "train_step"]
 
 
 def gradient_descent(
@@ -61,12 +63,98 @@ def _constant(learning_rate: ArrayLike) -> Callable[[Array], ArrayLike]:
     return lambda _: rate
 
 
+def accumulate(
+    optimizer: optax.GradientTransformation, *, every: int
+) -> optax.GradientTransformationExtraArgs:
+    """Update once in `every` steps, with the gradient of the mean over all their rows.
+
+        u = optimizer's update of  Σ_steps ∂(Σ w ℓ)/∂θ / Σ_steps Σ w   after every k-th step, else 0
+
+    `optax.MultiSteps` averages the gradients of the steps' means, which counts a row of a step that
+    keeps few rows for more than one of a full step. Here totals add up, and are divided once.
+
+    In `train_step`, with an objective that returns a `PartialMean`, there is nothing else to do:
+
+        step = train_step(objective, accumulate(optax.adam(1e-3), every=8))
+
+    In a loop of your own, `update` takes the gradient *of the total*, not of the mean, and the weight:
+
+        def total(params, x, y):
+            part = jl.partial_mean(loss)(model(params, x), y)
+            return part.total, part.weight
+
+        totals, weight = jax.grad(total, has_aux=True)(params, x, y)
+        updates, state = accumulated.update(totals, state, params, weight=weight)
+
+    It is the outermost transformation: what belongs to the mean's gradient, as a clip, goes inside,
+    `accumulate(optax.chain(optax.clip_by_global_norm(1.0), adam), every=8)`.
+
+    Args:
+        optimizer: any Optax optimizer; one that takes extra arguments is given `grad` and `value`, the
+            mean loss of those rows. A line search evaluates the objective anew, and has no place here.
+        every: how many steps make one update, at least 1.
+
+    Returns:
+        An `optax.GradientTransformationExtraArgs`, whose state is a `training.Accumulated`: one tree more
+        of the parameters' size, in float32 at least. Its `update(totals, state, params, *, weight,
+        loss=None, **extra)` returns zeros but in every k-th step; `loss` is the step's Σwℓ, from which
+        an optimizer inside gets its `value`; other extra arguments are passed on as they are.
+
+    Raises:
+        TypeError, ValueError: `every` is not a positive integer; the update is not given the weight.
+    """
+    every = positive_count("accumulate", "every", every)
+    inside = optax.with_extra_args_support(optimizer)
+
+    def init(params: PyTree) -> accumulation.Accumulated:
+        totals = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), accumulation.wide_dtype(leaf)), params)
+        steps, weight, loss = jnp.zeros((), jnp.int32), jnp.zeros((), float), jnp.zeros((), float)
+        return accumulation.Accumulated(steps, totals, weight, loss, optimizer.init(params))
+
+    def update(
+        updates: PyTree,
+        state: PyTree,
+        params: PyTree = None,
+        *,
+        weight: ArrayLike | None = None,
+        loss: ArrayLike | None = None,
+        **extra: Any,
+    ) -> tuple[PyTree, accumulation.Accumulated]:
+        if weight is None:
+            raise ValueError(_NO_WEIGHT)
+        sums = accumulation.added(state, updates, weight, loss)
+        like = updates if params is None else params
+
+        def emit() -> tuple[PyTree, accumulation.Accumulated]:
+            grad = accumulation.mean_gradient(sums.totals, sums.weight, like)
+            known = {} if loss is None else {"value": divide(sums.loss, sums.weight), "grad": grad}
+            mean_updates, inner = inside.update(grad, sums.inner, params, **known, **extra)
+            blank = jax.tree.map(jnp.zeros_like, sums._replace(inner=None))
+            return mean_updates, blank._replace(inner=inner)
+
+        def wait() -> tuple[PyTree, accumulation.Accumulated]:
+            blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(emit)[0])
+            return blank, sums
+
+        return lax.cond(sums.steps == every, emit, wait)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+_NO_WEIGHT = (
+    "accumulate: `update` needs `weight`, the Σw of this step's rows. With `train_step` it must be the "
+    "outermost transformation, `accumulate(optax.chain(...), every=k)`, and the objective return a "
+    "`PartialMean`."
+)
+
+
 def train_step(
     objective: Callable[..., Any],
     optimizer: descent.Optimizer,
     *,
     has_aux: bool = False,
     donate: bool = True,
+    microbatches: int = 1,
 ) -> Callable[..., tuple[PyTree, PyTree, PyTree]]:
     """One compiled step of training with an Optax optimizer.
 
@@ -81,28 +169,43 @@ def train_step(
     nothing more. Where a line search ends the update, its value and gradient serve the next step if
     steps take no batch; with batches they would be those of the last one, and are computed anew.
 
+    With `microbatches=k` the batch passes through the model in k parts, one after another, in the
+    memory of one. The objective returns a `PartialMean`, and
+
+        g = Σ_parts ∂(Σ w ℓ)/∂θ / Σ_parts Σ w
+
+    is the gradient of the mean of the whole batch to rounding, however unevenly masks fall.
+
     Args:
-        objective: `objective(params, *batch, **options)` -> floating scalar, or with `has_aux`
-            (scalar, anything). Arrays among the options are traced.
-        optimizer: any Optax optimizer.
-        has_aux: whether the objective returns more than the loss, as in `jax.value_and_grad`.
+        objective: `objective(params, *batch, **options)` -> floating scalar or `PartialMean`, or with
+            `has_aux` (that, anything). Arrays among the options are traced.
+        optimizer: any Optax optimizer, or `accumulate` of one.
+        has_aux: whether the objective returns more than the loss, as in `jax.value_and_grad`. Of k > 1
+            microbatches, that has a leading axis of length k more.
         donate: give the memory of `params` and `opt_state` to the new ones. The step deletes the
             old ones: copy what you need again.
+        microbatches: k, which divides the rows, the leading axis of every array in the batch; masks and
+            weights belong to it, and what is not one a row is an option. Microbatch i holds rows i,
+            i + k, i + 2k, ...; a loss that couples rows sees those alone.
 
     Returns:
         `step(params, opt_state, *batch, **options) -> (params, opt_state, loss)`; the loss is that
         of the parameters given, and with `has_aux` `(loss, aux)`. The step raises a TypeError for
-        a parameter or a loss that is not floating, a ValueError for a loss that is not a scalar.
+        a parameter or a loss that is not floating or, where parts add up, that is no `PartialMean`; a
+        ValueError for a loss that is not a scalar, a batch that k does not divide, and a weight that
+        depends on the parameters where parts add up.
     """
+    microbatches = positive_count("train_step", "microbatches", microbatches)
     compiled = jax.jit(
-        _plain_step(objective, optimizer, has_aux=has_aux), donate_argnums=(0, 1) if donate else ()
+        step_of(objective, optimizer, has_aux=has_aux, microbatches=microbatches),
+        donate_argnums=(0, 1) if donate else (),
     )
 
     def step(
         params: PyTree, opt_state: PyTree, *batch: PyTree, **options: PyTree
     ) -> tuple[PyTree, PyTree, PyTree]:
         if donate:
-            params, opt_state = _unshared((params, opt_state), (batch, options))
+            params, opt_state = unshared((params, opt_state), (batch, options))
         try:
             return compiled(params, opt_state, *batch, **options)
         except TypeError:
@@ -110,52 +213,3 @@ def train_step(
             raise
 
     return step
-
-
-def _plain_step(
-    objective: Callable[..., Any], optimizer: descent.Optimizer, *, has_aux: bool
-) -> Callable[..., tuple[PyTree, PyTree, PyTree]]:
-    checked = descent.scalar_objective("train_step", objective, has_aux=has_aux)
-    extra = descent.takes_extra_args(optimizer)
-
-    def step(
-        params: PyTree, opt_state: PyTree, *batch: PyTree, **options: PyTree
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        require_floating("train_step", params)
-
-        def with_aux(params: PyTree) -> tuple[Array, PyTree]:
-            returned = checked(params, *batch, **options)
-            return (returned[0] if has_aux else returned), returned
-
-        def value_fn(params: PyTree) -> Array:
-            return with_aux(params)[0]
-
-        if has_aux or batch or options:
-            (value, returned), grad = jax.value_and_grad(with_aux, has_aux=True)(params)
-        else:
-            evaluate = jax.value_and_grad(value_fn)
-            value, grad = descent.recalled(evaluate, params, opt_state, trusted=True)
-            returned = value
-        params, opt_state = descent.apply_update(
-            optimizer.update, params, opt_state, value, grad, value_fn, extra=extra
-        )
-        return params, opt_state, returned
-
-    return step
-
-
-def _unshared(donated: PyTree, kept: PyTree) -> PyTree:
-    """`donated`, with a copy of each array that stands in it twice or is kept as well.
-
-    No buffer can be given away twice, and `optax.lbfgs().init` returns one array in two places, as
-    tied weights do.
-    """
-    leaves, structure = jax.tree.flatten(donated)
-    seen = {id(leaf) for leaf in jax.tree.leaves(kept)}
-    if seen.isdisjoint(map(id, leaves)) and len(set(map(id, leaves))) == len(leaves):
-        return donated
-    for i, leaf in enumerate(leaves):
-        if id(leaf) in seen and isinstance(leaf, Array):
-            leaves[i] = jnp.copy(leaf)
-        seen.add(id(leaf))
-    return jax.tree.unflatten(structure, leaves)

@@ -1,5 +1,20 @@
-"""From a loss to a trained model: the hand-written gradient-descent step and the compiled loop."""
+"""From a loss to a trained model: the step by hand, the compiled loop, streams of batches."""
 
+from jaxloss.training._stream import BatchError
+from jaxloss.training.accumulation import Accumulated
 from jaxloss.training.descent import Minimum, StopReason, gradient_descent_step, minimize
+from jaxloss.training.evaluation import evaluate
+from jaxloss.training.loop import Epoch, Fit, fit
 
-__all__ = ["Minimum", "StopReason", "gradient_descent_step", "minimize"]
+__all__ = [
+    "Accumulated",
+    "BatchError",
+    "Epoch",
+    "Fit",
+    "Minimum",
+    "StopReason",
+    "evaluate",
+    "fit",
+    "gradient_descent_step",
+    "minimize",
+]

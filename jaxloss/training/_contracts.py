@@ -1,6 +1,7 @@
 """What the training loop refuses, in words."""
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
+
+from jaxloss.reduction import PartialMean
 
 
 def require_floating(who: str, tree: PyTree, name: str = "params") -> None:
@@ -83,6 +86,59 @@ def require_scalar(who: str, loss: object) -> None:
         raise TypeError(msg)
 
 
+def require_partial(who: str, part: object) -> None:
+    """Refuse what is not a mean yet to be divided, whose parts would not add up."""
+    if not isinstance(part, PartialMean):
+        msg = (
+            f"{who}: `objective` must return a `PartialMean`, got {_described(part)}; parts of a batch add "
+            "up only before they are divided: write `jl.partial_mean(loss)` for `jl.mean(loss)`."
+        )
+        raise TypeError(msg)
+    for name, leaf in (("total", part.total), ("weight", part.weight)):
+        if jnp.shape(leaf) != ():
+            msg = (
+                f"{who}: the {name} of the `PartialMean` must be a scalar, got shape {jnp.shape(leaf)}; "
+                "sum it over its rows, as `jl.partial_mean(loss)` does."
+            )
+            raise ValueError(msg)
+    if not jnp.issubdtype(jnp.result_type(part.total), jnp.floating):
+        msg = f"{who}: the total of the `PartialMean` must be floating, got {jnp.result_type(part.total)}."
+        raise TypeError(msg)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, (Array, np.ndarray, np.generic, int, float)):
+        return f"{jnp.result_type(value)}{list(jnp.shape(value))}"
+    return type(value).__name__
+
+
+def require_microbatches(who: str, batch: tuple, microbatches: int) -> None:
+    """Refuse a batch that does not fall into that many microbatches of one size."""
+    leaves = jax.tree.leaves_with_path(batch)
+    if not leaves:
+        msg = (
+            f"{who}: `microbatches` is {microbatches} but there is no batch to divide; pass its arrays by "
+            "position, `step(params, opt_state, x, y)`."
+        )
+        raise ValueError(msg)
+    first = jnp.shape(leaves[0][1])
+    for path, leaf in leaves:
+        name, shape = f"batch{jax.tree_util.keystr(path)}", jnp.shape(leaf)
+        if not shape or shape[0] != first[0]:
+            msg = (
+                f"{who}: `microbatches` divides the rows of a batch, and `{name}` {shape} has other rows "
+                f"than `batch{jax.tree_util.keystr(leaves[0][0])}` {first}; pass what is no row by name."
+            )
+            raise ValueError(msg)
+    if first[0] % microbatches:
+        msg = (
+            f"{who}: `microbatches` = {microbatches} must divide the {first[0]} rows of the batch; pad it to "
+            f"{-(-first[0] // microbatches) * microbatches} rows and remove these by `where`, or choose a "
+            f"divisor of {first[0]}."
+        )
+        raise ValueError(msg)
+
+
 def positive_rate(who: str, learning_rate: ArrayLike) -> ArrayLike:
     """The learning rate, refused in words if it is known not to be one positive number."""
     if callable(learning_rate):
@@ -123,11 +179,38 @@ def traced(number: ArrayLike) -> Array:
     return jnp.asarray(number, dtype=float)
 
 
-def positive_count(max_steps: int) -> int:
-    if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)):
-        msg = f"minimize: `max_steps` must be a Python integer, got {max_steps!r}."
+def positive_count(who: str, name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        msg = f"{who}: `{name}` must be a Python integer, got {value!r}."
         raise TypeError(msg)
-    if max_steps < 1:
-        msg = f"minimize: `max_steps` must be at least 1, got {max_steps}."
+    if value < 1:
+        msg = f"{who}: `{name}` must be at least 1, got {value}."
         raise ValueError(msg)
-    return int(max_steps)
+    return int(value)
+
+
+def require_epochs(epochs: int, batches: object, validation: object, patience: int | None) -> None:
+    """Refuse epochs that are no count, and batches that do not last for them."""
+    positive_count("fit", "epochs", epochs)
+    if patience is not None:
+        positive_count("fit", "patience", patience)
+        if validation is None:
+            msg = "fit: `patience` counts epochs without a lower validation loss; give `validation` batches."
+            raise ValueError(msg)
+    for name, source in (("batches", batches), ("validation", validation)):
+        if epochs > 1 and isinstance(source, Iterator):
+            msg = (
+                f"fit: `{name}` is used up by its first pass, and `epochs` is {epochs}; pass a list, a "
+                "loader, or a function of the epoch's number that makes it anew."
+            )
+            raise ValueError(msg)
+
+
+def require_saving(checkpoint: object, save_every: int | None) -> None:
+    """Refuse a number of batches between saves that are saved nowhere."""
+    if save_every is None:
+        return
+    positive_count("fit", "save_every", save_every)
+    if checkpoint is None:
+        msg = "fit: `save_every` needs a directory to save to; give `checkpoint`."
+        raise ValueError(msg)

@@ -6,7 +6,7 @@ parameters: a mean of a loss, `jl.mean(loss)`, after a model.
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxloss.reduction import PartialMean
 from jaxloss.training._contracts import (
     limit_or_none,
     positive_count,
@@ -25,6 +26,7 @@ from jaxloss.training._contracts import (
     require_alike,
     require_floating,
     require_one_method,
+    require_partial,
     require_scalar,
     traced,
 )
@@ -208,7 +210,7 @@ def minimize(
         None if learning_rate is None else traced(positive_rate("minimize", learning_rate)),
         limit_or_none("threshold", threshold, lowest=-math.inf),
         limit_or_none("tolerance", tolerance, lowest=0.0),
-        max_steps=positive_count(max_steps),
+        max_steps=positive_count("minimize", "max_steps", max_steps),
     )
     return found if isinstance(found.steps, Tracer) else _settled(found)
 
@@ -269,7 +271,7 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
     rules = (
         (StopReason.DIVERGED, ~jnp.isfinite(loss)),
         (StopReason.THRESHOLD, loss <= limits.threshold.astype(loss.dtype)),
-        (StopReason.DIVERGED, ~_all_finite(grad)),
+        (StopReason.DIVERGED, ~all_finite(grad)),
         (StopReason.TOLERANCE, abs(loss - run.loss) <= limits.tolerance.astype(loss.dtype)),
         (StopReason.MAX_STEPS, run.step >= limits.max_steps),
     )
@@ -277,7 +279,8 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
     return jnp.select(holds, [jnp.int32(reason) for reason, _ in rules], jnp.int32(_RUNNING))
 
 
-def _all_finite(tree: PyTree) -> Array:
+def all_finite(tree: PyTree) -> Array:
+    """Whether no number in the tree is NaN or infinite."""
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
@@ -357,9 +360,20 @@ def apply_update(
     extra: bool,
 ) -> tuple[PyTree, PyTree]:
     """One update of an Optax optimizer, with the extra arguments if it takes them."""
+    known = {"value": value, "grad": grad, "value_fn": value_fn} if extra else {}
+    return moved(update, params, state, grad, known)
+
+
+def moved(
+    update: Callable[..., tuple[PyTree, PyTree]],
+    params: PyTree,
+    state: PyTree,
+    grad: PyTree,
+    known: Mapping[str, Any],
+) -> tuple[PyTree, PyTree]:
+    """The parameters after one update of an Optax optimizer that is told what is known."""
     import optax
 
-    known = {"value": value, "grad": grad, "value_fn": value_fn} if extra else {}
     updates, state = update(grad, state, params, **known)
     return optax.apply_updates(params, updates), state
 
@@ -415,11 +429,15 @@ def _avals(tree: PyTree) -> tuple[object, list]:
 
 
 def scalar_objective(who: str, objective: Objective, *, has_aux: bool = False) -> Objective:
-    """`objective`, refusing in words a loss that is not a floating scalar."""
+    """`objective`, its `PartialMean` divided, refusing in words a loss that is not a floating scalar."""
 
     def checked(*args: PyTree, **options: PyTree) -> PyTree:
         returned = objective(*args, **options)
-        require_scalar(who, returned[0] if has_aux else returned)
-        return returned
+        loss = returned[0] if has_aux else returned
+        if isinstance(loss, PartialMean):
+            require_partial(who, loss)
+            loss = loss.value()
+        require_scalar(who, loss)
+        return (loss, returned[1]) if has_aux else loss
 
     return checked
