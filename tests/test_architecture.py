@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
     "training.descent": BASE | {"training", "optax lazily"},
+    "training.adaptive": BASE | CORE,
     "training._contracts": BASE,
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.
