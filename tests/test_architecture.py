@@ -39,7 +39,9 @@ MAY_IMPORT = {
     "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
     "training.descent": BASE | {"training", "optax lazily"},
-    "training.adaptive": BASE | CORE,
+    "training.adaptive": BASE | CORE | {"training"},
+    "training.curricula": BASE | CORE | {"training"},
+    "training._wrapping": BASE | {"_loss"},
     "training._contracts": BASE,
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.

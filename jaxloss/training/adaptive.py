@@ -1,8 +1,5 @@
 """A loss whose hyperparameters move while it trains: by a schedule of the step, or learned with the model."""
 
-import dataclasses
-import functools
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,8 +13,8 @@ from jax.typing import ArrayLike
 from jaxloss._contracts import compute_dtype
 from jaxloss._loss import card_of
 from jaxloss.numerics import sigmoid, softplus
+from jaxloss.training._wrapping import RowLoss, dressed, name_of, parameters, refuse_unknown, require_options
 
-RowLoss = Callable[..., Array]
 Schedule = Callable[[Array], ArrayLike]
 Bounds = tuple[float | None, float | None]
 
@@ -66,8 +63,8 @@ def scheduled(loss: RowLoss, **schedules: Schedule) -> RowLoss:
             value outside the loss's range, which under `jax.jit` makes the loss NaN.
 
     """
-    who = f"scheduled({_name(loss)})"
-    _require_options(who, loss, schedules)
+    who = f"scheduled({name_of(loss)})"
+    require_options(who, loss, schedules)
     for name, schedule in schedules.items():
         if not callable(schedule):
             msg = (
@@ -82,7 +79,7 @@ def scheduled(loss: RowLoss, **schedules: Schedule) -> RowLoss:
         values = {name: schedule(at) for name, schedule in schedules.items()}
         return loss(*data, **options, **values)
 
-    return _dressed(loss, call, hidden=(*schedules, "step"), added="step")
+    return dressed(loss, call, unranged=schedules, removed=schedules, added="step")
 
 
 def _one_step(who: str, step: ArrayLike | None) -> Array:
@@ -141,13 +138,13 @@ def learned(loss: RowLoss, **ranges: Bounds) -> Learned:
     Reference: Barron (2019), A General and Adaptive Robust Loss Function, CVPR, sec. 3.1: the shape by a
     sigmoid, the scale by a softplus.
     """
-    who = f"learned({_name(loss)})"
-    _require_options(who, loss, ranges)
+    who = f"learned({name_of(loss)})"
+    require_options(who, loss, ranges)
     for name, bounds in ranges.items():
         _require_range(who, loss, name, bounds)
 
     def init(**start: ArrayLike) -> dict[str, Array]:
-        _refuse_unknown(who, ranges, start)
+        refuse_unknown(who, ranges, start)
         defaults = _defaults(loss) | start
         return {name: _raw(who, name, defaults.get(name), ranges[name]) for name in ranges}
 
@@ -157,7 +154,7 @@ def learned(loss: RowLoss, **ranges: Bounds) -> Learned:
     def call(*data: Any, **options: Any) -> Array:
         return loss(*data, **(options | values(options)))
 
-    return Learned(init, _dressed(loss, call, hidden=tuple(ranges)), values)
+    return Learned(init, dressed(loss, call, unranged=ranges), values)
 
 
 def _value(who: str, name: str, raw: ArrayLike | None, bounds: Bounds) -> Array:
@@ -250,7 +247,7 @@ def _inverse_softplus(y: np.ndarray) -> np.ndarray:
 
 
 def _require_range(who: str, loss: RowLoss, name: str, bounds: Any) -> None:
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+    if not isinstance(bounds, tuple) or len(bounds) != 2:
         msg = f"{who}: `{name}` must be a pair (low, high), None for no bound, got {bounds!r}; give a pair."
         raise TypeError(msg)
     low, high = (end if end is None else float(end) for end in bounds)
@@ -274,70 +271,4 @@ def _words(bounds: Bounds) -> str:
 
 
 def _defaults(loss: RowLoss) -> dict[str, Any]:
-    return {name: p.default for name, p in _parameters(loss).items() if p.default is not p.empty}
-
-
-# --- what both share --------------------------------------------------------------------------------
-
-
-def _dressed(loss: RowLoss, call: RowLoss, *, hidden: tuple[str, ...], added: str | None = None) -> RowLoss:
-    """`call` with the loss's name, signature and card, so that a mean leaves out the same rows.
-
-    The card says nothing of the options that are hidden: what is given in their place has another range.
-    """
-    dressed = functools.wraps(loss, updated=())(call) if hasattr(loss, "__name__") else call
-    dressed.__signature__ = _signature(loss, hidden, added)  # pyright: ignore[reportAttributeAccessIssue]
-    card = card_of(loss)
-    if card is not None:
-        ranges = {name: domain for name, domain in card.options.items() if name not in hidden}
-        counts = card.counts and _without(hidden, card.counts)
-        dressed.card = dataclasses.replace(  # pyright: ignore[reportAttributeAccessIssue]
-            card, options=ranges, counts=counts
-        )
-    return dressed
-
-
-def _without(hidden: tuple[str, ...], counts: Callable[..., Array | None]) -> Callable[..., Array | None]:
-    """`counts`, spared the options that are hidden."""
-
-    def counted(*data: Any, **options: Any) -> Array | None:
-        return counts(*data, **{name: value for name, value in options.items() if name not in hidden})
-
-    return counted
-
-
-def _signature(loss: RowLoss, hidden: tuple[str, ...], added: str | None) -> inspect.Signature:
-    kept = [p for name, p in _parameters(loss).items() if added is None or name not in hidden]
-    if added:
-        at = len(kept) - any(p.kind is p.VAR_KEYWORD for p in kept)
-        kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
-    return inspect.Signature(kept)
-
-
-def _parameters(loss: RowLoss) -> dict[str, inspect.Parameter]:
-    try:
-        return dict(inspect.signature(loss).parameters)
-    except (TypeError, ValueError):  # a callable without a signature takes what it takes
-        anything = (("data", inspect.Parameter.VAR_POSITIONAL), ("options", inspect.Parameter.VAR_KEYWORD))
-        return {name: inspect.Parameter(name, kind) for name, kind in anything}
-
-
-def _require_options(who: str, loss: RowLoss, names: Iterable[str]) -> None:
-    parameters = _parameters(loss).values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default is not p.empty]
-    _refuse_unknown(who, options, names)
-
-
-def _refuse_unknown(who: str, known: Iterable[str], names: Iterable[str]) -> None:
-    for name in names:
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            msg = f"{who}: there is no hyperparameter `{name}`; there is {listed}."
-            raise ValueError(msg)
-
-
-def _name(loss: RowLoss) -> str:
-    card = card_of(loss)
-    return card.name if card else getattr(loss, "__name__", "loss")
+    return {name: p.default for name, p in parameters(loss).items() if p.default is not p.empty}
