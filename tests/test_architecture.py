@@ -33,7 +33,10 @@ MAY_IMPORT = {
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
     "adapters": set(),
+    "adapters.boosting": BASE | CORE,
     "adapters.optax": BASE | {"training", "optax"},
+    "adapters.scipy": BASE | {"training"},
+    "adapters.sklearn": BASE | CORE | {"reduction", "sklearn"},
     # Optax's names without Optax.
     "adapters.optax_losses": {"adapters"},
     "adapters.*": BASE | CORE | {"adapters", "losses"},
@@ -142,8 +145,13 @@ def test_only_the_command_line_prints_tables():
     assert importers("rich") == {"_tables"}
 
 
-def test_only_the_sources_read_scikit_learn():
-    assert importers("sklearn") == {"_sources"}
+def test_only_the_sources_and_the_adapter_know_scikit_learn():
+    assert importers("sklearn") == {"_sources", "adapters.sklearn"}
+
+
+@pytest.mark.parametrize("package", ["catboost", "lightgbm", "scipy", "xgboost"])
+def test_adapters_that_need_no_package_import_none(package):
+    assert not importers(package)
 
 
 def loaded_by(statement: str) -> set[str]:

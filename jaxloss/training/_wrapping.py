@@ -25,7 +25,7 @@ def dressed(
     if added:
         at = len(kept) - any(p.kind is p.VAR_KEYWORD for p in kept)
         kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
-    made.__signature__ = inspect.Signature(kept)  # pyright: ignore[reportFunctionMemberAccess]
+    made.__signature__ = inspect.Signature(kept)  # pyright: ignore[reportAttributeAccessIssue]
     card = card_of(loss)
     if card is not None:
         ranges = {name: domain for name, domain in card.options.items() if name not in set(unranged)}

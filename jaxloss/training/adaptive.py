@@ -168,13 +168,13 @@ def _value(who: str, name: str, raw: ArrayLike | None, bounds: Bounds) -> Array:
         raise TypeError(msg)
     w = w.astype(compute_dtype(w))
     low, high = bounds
-    if low is None and high is None:
-        return w
-    if high is None:
+    if low is not None and high is not None:
+        return _held(low * sigmoid(-w) + high * sigmoid(w), bounds)
+    if low is not None:
         return _held(low + softplus(w), bounds)
-    if low is None:
+    if high is not None:
         return _held(high - softplus(-w), bounds)
-    return _held(low * sigmoid(-w) + high * sigmoid(w), bounds)
+    return w
 
 
 def _held(value: Array, bounds: Bounds) -> Array:

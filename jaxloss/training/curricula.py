@@ -23,11 +23,11 @@ class PaceState(NamedTuple):
 
     Attributes:
         threshold: λ, the loss from which a row is too hard; NaN before the first update that is to find it.
-        count: the number of updates so far.
+        updates: how many there were so far.
     """
 
     threshold: Array
-    count: Array
+    updates: Array
 
 
 class Pace(NamedTuple):
@@ -126,13 +126,13 @@ def self_paced(
         rows, kept = lax.stop_gradient(rows), own_mask(who, where, rows.shape)
         now = state.threshold.astype(rows.dtype)
         if threshold is None:
-            now = jnp.where(state.count == 0, jnp.nanmedian(jnp.where(kept, rows, jnp.nan)), now)
+            now = jnp.where(state.updates == 0, jnp.nanmedian(jnp.where(kept, rows, jnp.nan)), now)
         easy = rows < now
         weights = easy.astype(rows.dtype) if weighting == "hard" else jnp.where(easy, 1 - rows / now, 0)
         weights = jnp.where(jnp.isnan(rows), jnp.nan, weights)
-        count = state.count + 1
-        grown = jnp.where(count % every == 0, now * jnp.asarray(growth, rows.dtype), now)
-        return jnp.where(kept, weights, 0), PaceState(grown.astype(state.threshold.dtype), count)
+        updates = state.updates + 1
+        grown = jnp.where(updates % every == 0, now * jnp.asarray(growth, rows.dtype), now)
+        return jnp.where(kept, weights, 0), PaceState(grown.astype(state.threshold.dtype), updates)
 
     return Pace(init, update)
 
