@@ -27,7 +27,13 @@ def libraries() -> Iterator[tuple[str, Fit]]:
         yield (
             "XGBoost",
             lambda objective, x, y: xgboost.XGBRegressor(
-                objective=objective, n_estimators=80, max_depth=3, learning_rate=0.1, n_jobs=1, base_score=0.0
+                objective=objective,
+                n_estimators=60,
+                max_depth=2,
+                min_child_weight=40,
+                n_jobs=1,
+                base_score=0.0,
+                learning_rate=0.1,
             ).fit(x, y),
         )
     if importlib.util.find_spec("lightgbm"):
@@ -36,14 +42,14 @@ def libraries() -> Iterator[tuple[str, Fit]]:
         yield (
             "LightGBM",
             lambda objective, x, y: lightgbm.LGBMRegressor(
-                objective=objective, n_estimators=80, num_leaves=7, learning_rate=0.1, n_jobs=1, verbose=-1
+                objective=objective, n_estimators=60, num_leaves=4, min_child_samples=40, n_jobs=1, verbose=-1
             ).fit(x, y),
         )
     if importlib.util.find_spec("catboost"):
         import catboost
 
         yield "CatBoost", lambda objective, x, y: catboost.CatBoostRegressor(
-            loss_function=objective, eval_metric="RMSE", iterations=80, depth=3, learning_rate=0.1,
+            loss_function=objective, eval_metric="RMSE", iterations=60, depth=2, learning_rate=0.1,
             leaf_estimation_method="Newton", leaf_estimation_iterations=1,
             thread_count=1, verbose=0, allow_writing_files=False,
         ).fit(x, y)  # fmt: skip
@@ -61,8 +67,8 @@ def compare() -> dict[str, dict[str, float]]:
         predicted = {
             "squared error": fit(boosting.objective(jl.regression.half_squared_error), x, spoiled),
             "huber": fit(boosting.objective(jl.robust.huber), x, spoiled),
-            "low": fit(boosting.objective(jl.quantile.pinball, quantile=0.1, flat=0.3), x, y),
-            "high": fit(boosting.objective(jl.quantile.pinball, quantile=0.9, flat=0.3), x, y),
+            "low": fit(boosting.objective(jl.quantile.pinball, quantile=0.1), x, y),
+            "high": fit(boosting.objective(jl.quantile.pinball, quantile=0.9), x, y),
         }
         predicted = {loss: np.asarray(model.predict(test_x)) for loss, model in predicted.items()}
         held = (predicted["low"] <= test_y) & (test_y <= predicted["high"])
