@@ -9,7 +9,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PROCESSES = ("-n", "2", "--dist", "loadgroup")
-SOURCES = ("jaxloss", "tests", "benchmarks", "noxfile.py")
+SOURCES = ("jaxloss", "tests", "benchmarks", "examples", "noxfile.py")
 
 
 def group(*names: str) -> list[str]:

@@ -25,11 +25,11 @@ def dressed(
     if added:
         at = len(kept) - any(p.kind is p.VAR_KEYWORD for p in kept)
         kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
-    made.__signature__ = inspect.Signature(kept)  # pyright: ignore[reportAttributeAccessIssue]
+    vars(made)["__signature__"] = inspect.Signature(kept)
     card = card_of(loss)
     if card is not None:
         ranges = {name: domain for name, domain in card.options.items() if name not in set(unranged)}
-        made.card = dataclasses.replace(card, options=ranges)  # pyright: ignore[reportFunctionMemberAccess]
+        vars(made)["card"] = dataclasses.replace(card, options=ranges)
     return made
 
 
