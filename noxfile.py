@@ -34,14 +34,14 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The whole suite, beside its peers, on two processes."""
-    session.install("-e", ".[cli]", *group("test", "peers"))
+    session.install("-e", ".[cli]", *group("test", "peers", "boosting"))
     session.run("pytest", *PROCESSES, *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """The whole suite again, slower, and which lines and branches it reaches."""
-    session.install("-e", ".[cli]", *group("test", "peers"))
+    session.install("-e", ".[cli]", *group("test", "peers", "boosting"))
     session.run("pytest", *PROCESSES, "--cov", "--cov-report=term", *session.posargs)
 
 

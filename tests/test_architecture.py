@@ -37,7 +37,10 @@ MAY_IMPORT = {
     "fused": {"fused"},
     "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),
+    "adapters.boosting": BASE | CORE,
     "adapters.optax": BASE | {"numerics", "training", "optax"},
+    "adapters.scipy": BASE | {"training"},
+    "adapters.sklearn": BASE | CORE | {"reduction", "sklearn"},
     # Optax's names without Optax.
     "adapters.optax_losses": {"adapters"},
     "adapters.*": BASE | CORE | {"adapters", "losses"},
@@ -46,6 +49,10 @@ MAY_IMPORT = {
     "training.descent": BASE | {"reduction", "training", "optax lazily"},
     "training._progress": {"rich lazily"},
     "training._checkpoints": BASE | {"orbax lazily"},
+    "training.adaptive": BASE | CORE | {"training"},
+    "training.curricula": BASE | CORE | {"training"},
+    "training._wrapping": BASE | {"_loss"},
+    "training._contracts": BASE,
     "weighting": {"weighting"},
     "weighting._contracts": BASE,
     "weighting.evaluation": BASE | {"training", "weighting"},
@@ -153,8 +160,13 @@ def test_only_one_file_saves():
     assert importers("orbax") == {"training._checkpoints"}
 
 
-def test_only_the_sources_read_scikit_learn():
-    assert importers("sklearn") == {"_sources"}
+def test_only_the_sources_and_the_adapter_know_scikit_learn():
+    assert importers("sklearn") == {"_sources", "adapters.sklearn"}
+
+
+@pytest.mark.parametrize("package", ["catboost", "lightgbm", "scipy", "xgboost"])
+def test_adapters_that_need_no_package_import_none(package):
+    assert not importers(package)
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["optax", "optax_losses"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["boosting", "optax", "optax_losses", "scipy", "sklearn"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> ModuleType:

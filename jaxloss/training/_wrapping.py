@@ -1,0 +1,64 @@
+"""A loss made from another: what it is called, what it takes, and which rows its mean leaves out."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+
+from jax import Array
+
+from jaxloss._loss import card_of
+
+RowLoss = Callable[..., Array]
+
+
+def dressed(
+    loss: RowLoss, call: RowLoss, *, unranged: Iterable[str], removed: Iterable[str] = (), added: str = ""
+) -> RowLoss:
+    """`call` with the name, the signature and the card of the loss it is made from.
+
+    With its card a mean leaves out the same rows. The card's ranges are those of the loss's own
+    options: `unranged` names those in whose place something else is given.
+    """
+    made = functools.wraps(loss, updated=())(call) if hasattr(loss, "__name__") else call
+    kept = [p for name, p in parameters(loss).items() if name not in set(removed)]
+    if added:
+        at = len(kept) - any(p.kind is p.VAR_KEYWORD for p in kept)
+        kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
+    vars(made)["__signature__"] = inspect.Signature(kept)
+    card = card_of(loss)
+    if card is not None:
+        ranges = {name: domain for name, domain in card.options.items() if name not in set(unranged)}
+        vars(made)["card"] = dataclasses.replace(card, options=ranges)
+    return made
+
+
+def name_of(loss: RowLoss) -> str:
+    card = card_of(loss)
+    return card.name if card else getattr(loss, "__name__", "loss")
+
+
+def parameters(loss: RowLoss) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(loss).parameters)
+    except (TypeError, ValueError):  # a callable without a signature takes what it takes
+        anything = (("data", inspect.Parameter.VAR_POSITIONAL), ("options", inspect.Parameter.VAR_KEYWORD))
+        return {name: inspect.Parameter(name, kind) for name, kind in anything}
+
+
+def require_options(who: str, loss: RowLoss, names: Iterable[str]) -> None:
+    """Refuse a name that is no option of the loss."""
+    found = parameters(loss).values()
+    if any(p.kind is p.VAR_KEYWORD for p in found):
+        return
+    refuse_unknown(
+        who, [p.name for p in found if p.kind is p.KEYWORD_ONLY or p.default is not p.empty], names
+    )
+
+
+def refuse_unknown(who: str, known: Iterable[str], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            msg = f"{who}: there is no hyperparameter `{name}`; there is {listed}."
+            raise ValueError(msg)
