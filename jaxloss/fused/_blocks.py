@@ -80,7 +80,7 @@ def total(formula: Formula, size: int, pairs: Pairs, weights: Array) -> Array:
 
 def _total_jvp(
     formula: Formula, size: int, primals: tuple[Pairs, Array], tangents: tuple[Any, Any]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Any]:
     (pairs, weights), (moves, reweighed) = primals, tangents
 
     def rate(logits: Array, rows: Marks, columns: Marks, weights: Array, _: None) -> Rated:
@@ -146,7 +146,7 @@ def total_both_ways(size: int, pairs: Pairs, weights: Array) -> Array:
 
 def _total_both_ways_jvp(
     size: int, primals: tuple[Pairs, Array], tangents: tuple[Any, Any]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Any]:
     (pairs, weights), (moves, reweighed) = primals, tangents
     losses, columns = _whole(functools.partial(_both_ways, size))(pairs)
     columns = columns._replace(missed=columns.missed * weights)
@@ -213,7 +213,7 @@ def _gradients(
 
         carry = (
             jnp.zeros_like(pairs.second) if by_second else None,
-            jnp.zeros_like(pairs.offset) if by_offset else None,
+            None if pairs.offset is None or not by_offset else jnp.zeros_like(pairs.offset),
         )
         (second, offset), (found, first) = _scan(body, carry, (pairs.first, pairs.marks, weights), size)
         return found, Gradients(first, second, offset)

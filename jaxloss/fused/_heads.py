@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 class _Chunks(NamedTuple):
     """Equal chunks of rows; the first starts with what the others leave over and ends in rows of the next."""
 
-    count: int
+    steps: int
     size: int
     left_over: int
 
@@ -97,7 +97,7 @@ def _count_within_budget(plan: Plan, rows: Rows) -> int:
 
 def _chunk_of(rows: Rows, chunks: _Chunks, index: Array) -> tuple[Rows, Array | int]:
     """One chunk of the rows, those it has in common with the next not kept; and where it starts."""
-    if chunks.count == 1:
+    if chunks.steps == 1:
         return rows, 0
     overlapping = chunks.left_over < chunks.size
     start = jnp.maximum(index * chunks.size - (chunks.size - chunks.left_over), 0)
@@ -121,9 +121,9 @@ def _loop(plan: Plan, rows: Rows, body: Callable[[Any, Rows, Array | int], Any],
     def step(carry: Any, index: Array) -> tuple[Any, None]:
         return body(carry, *_chunk_of(rows, chunks, index)), None
 
-    if chunks.count == 1:
+    if chunks.steps == 1:
         return step(carry, jnp.int32(0))[0]
-    return lax.scan(step, carry, jnp.arange(chunks.count, dtype=jnp.int32))[0]
+    return lax.scan(step, carry, jnp.arange(chunks.steps, dtype=jnp.int32))[0]
 
 
 # --- one chunk ----------------------------------------------------------------------------------------

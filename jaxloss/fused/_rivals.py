@@ -4,7 +4,7 @@ Each formula takes logits `[block, columns]` and the marks of both, and gives th
 slopes ∂ℓ_a/∂s_ab. A slope is written out, for a block is differentiated where it is made.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,7 +17,7 @@ class Marks(NamedTuple):
 
     place: Array
     kept: Array
-    label: Array | None
+    label: Any
 
 
 Rated = tuple[Array, Array]
@@ -70,7 +70,7 @@ def partners_among_others(logits: Array, rows: Marks, columns: Marks) -> Rated:
 def own_and_rivals(rows: Marks, columns: Marks) -> tuple[Array, Array]:
     """Which entry is a row's own, and which is another row's; neither where one of the two is not there."""
     there = rows.kept[:, None] & columns.kept[None, :]
-    own = rows.place[:, None] == columns.place[None, :]
+    own = jnp.equal(rows.place[:, None], columns.place[None, :])
     return there & own, there & ~own
 
 

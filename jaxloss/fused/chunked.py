@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING
@@ -155,8 +156,8 @@ def _scanned(
         @jax.checkpoint
         def chunk(start: ArrayLike, shared: dict[str, Any], wide: list[Any]) -> Array:
             given, constants = jax.tree.map(_narrow, (shared, wide), (original, closed_over))
-            (losses,) = jax.core.eval_jaxpr(
-                traced.jaxpr, constants, *jax.tree.leaves((rows(start, length), given))
+            (losses,) = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, constants))(
+                *jax.tree.leaves((rows(start, length), given))
             )
             return losses
 

@@ -38,13 +38,13 @@ class _Divergence(NamedTuple):
         plan, rows, _ = _prepared(self, *data, **options)
         return chosen(self.name, backend).weighted_total(plan, rows)
 
-    def rows(self, *data: ArrayLike | None, backend: str, **options: Any) -> Array:
+    def rows(self, *data: Any, backend: str, **options: Any) -> Array:
         """One number a row."""
         plan, rows, shape = _prepared(self, *data, **options)
         return chosen(self.name, backend).row_losses(plan, rows).reshape(shape)
 
 
-def _softened(logits: Array, temperature: Array) -> Array:
+def _softened(logits: Array, temperature: Array | float) -> Array:
     """The differences of the logits, divided: an offset they share would be rounded by the division."""
     return (logits - numerics.class_pivot(logits)[:, None]) / temperature
 
