@@ -117,12 +117,16 @@ def _in_chunks(loss: RowLoss, size: int, data: tuple[Any, ...], options: dict[st
     if count <= size or CHECKING.get():
         return loss(*data, **options)
     of_rows = {str(i): array for i, array in enumerate(data) if array.ndim}
-    shared = {str(i): array for i, array in enumerate(data) if not array.ndim} | options
+    fixed = {
+        name: value for name, value in options.items() if isinstance(value, (str, bool)) or callable(value)
+    }
+    traced = {name: value for name, value in options.items() if name not in fixed}
+    shared = {str(i): array for i, array in enumerate(data) if not array.ndim} | traced
 
     def call(arguments: dict[str, Any]) -> Array:
         given = dict(arguments)
         positional = [given.pop(str(i)) for i in range(len(data))]
-        return loss(*positional, **given)
+        return loss(*positional, **given, **fixed)
 
     for name in _options_of_rows(who, call, shape, size, of_rows, shared):
         of_rows[name] = shared.pop(name)
