@@ -77,7 +77,7 @@ def _case(name: str, rows: int, width: int, classes: int) -> Case:
     """value_and_grad, in features and kernel, of a head's mean cross-entropy."""
     return Case(
         name,
-        "linear head and cross-entropy of class ids, value and both gradients of the mean",
+        f"linear head and cross-entropy of {classes} classes, value and both gradients of the mean",
         _head(rows, width, classes),
         _truth,
         (

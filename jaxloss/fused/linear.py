@@ -220,7 +220,7 @@ def _surprises(
         losses, normaliser = _of_ids(logits, labels, class_weights, label_smoothing)
     else:
         losses = _of_distributions(logits, labels, class_weights, label_smoothing)
-        normaliser = 0 if z_loss is None else numerics.logsumexp(logits)
+        normaliser = numerics.logsumexp(logits)
     return losses if z_loss is None else losses + z_loss * normaliser * normaliser
 
 
