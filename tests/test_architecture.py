@@ -52,7 +52,6 @@ MAY_IMPORT = {
     "training.adaptive": BASE | CORE | {"training"},
     "training.curricula": BASE | CORE | {"training"},
     "training._wrapping": BASE | {"_loss"},
-    "training._contracts": BASE,
     "weighting": {"weighting"},
     "weighting._contracts": BASE,
     "weighting.evaluation": BASE | {"training", "weighting"},

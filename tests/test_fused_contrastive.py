@@ -146,10 +146,10 @@ def test_the_gradients_of_a_mean_are_those_of_brute_force(name):
 # --- beside the loss of all pairs at once -------------------------------------------------------------
 
 
-def agree(found, expected, relative, what=""):
-    """To a part of the largest number of each row."""
+def agree(found, expected, relative, what="", least=1e-12):
+    """To a part of the largest number of each row, or of the least that counts."""
     for actual, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        size = np.max(np.abs(wanted), axis=-1, keepdims=True, initial=1e-12)
+        size = np.max(np.abs(wanted), axis=-1, keepdims=True, initial=least)
         assert np.all(np.abs(actual - wanted) <= relative * size), what
 
 
@@ -173,7 +173,8 @@ def test_a_mean_over_no_row_is_zero_and_over_one_alone_the_references(name):
     nothing = program(name, fused=True)(first, second, WEIGHTS, OPTIONS[name], np.zeros(ROWS, bool))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(nothing))
     alone = (*data_of(name), WEIGHTS, OPTIONS[name], np.arange(ROWS) == 2)
-    agree(program(name, fused=True)(*alone), program(name, fused=False)(*alone), 1e-11)
+    # The derivative by the only weight is the loss less itself: what is left of it is rounding.
+    agree(program(name, fused=True)(*alone), program(name, fused=False)(*alone), 1e-11, least=1e-5)
 
 
 @every_loss
