@@ -1,4 +1,4 @@
-"""Every example runs as a stranger would run it, and asserts at its end what it is there to show."""
+"""Every example that is a script runs as a stranger would run it, and asserts at its end what it shows."""
 
 import ast
 import os
@@ -9,13 +9,27 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+# Longer ones have a `main`, which the tests of what they show call with less to do.
+WITH_MAIN = {
+    "boosting": "test_adaptive_examples",
+    "language_model": "test_chunked",
+    "learned_robust_loss": "test_adaptive_examples",
+    "two_tasks": "test_weighting",
+}
+SCRIPTS = [path for path in EXAMPLES if path.stem not in WITH_MAIN]
 
 
 def test_there_are_examples():
-    assert {"plain_optax", "flax_nnx", "equinox_mlp", "microbatches"} <= {path.stem for path in EXAMPLES}
+    assert {path.stem for path in SCRIPTS} == {"plain_optax", "flax_nnx", "equinox_mlp", "microbatches"}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", WITH_MAIN)
+def test_an_example_with_a_main_is_called_by_a_test_of_its_own(name):
+    judge = Path(__file__).with_name(f"{WITH_MAIN[name]}.py")
+    assert name in judge.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs_and_shows_what_it_claims(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert any(isinstance(node, ast.Assert) for node in tree.body), "an example asserts what it shows"
