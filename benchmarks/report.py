@@ -18,7 +18,7 @@ README = Path(__file__).parent.parent / "README.md"
 Record = dict[str, Any]
 
 # The order of contenders, wherever several are named.
-_ORDER = (OURS, "by hand", "where", "optax", "torch", LIMIT)
+_ORDER = (OURS, "by hand", "where", "all pairs", "whole batch", "optax", "torch", LIMIT)
 _BEGIN, _END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 

@@ -424,7 +424,7 @@ def test_the_package_of_adapters_imports_optax_only_when_asked():
 def test_an_unknown_adapter_is_an_attribute_error():
     import jaxloss.adapters
 
-    with pytest.raises(AttributeError, match="its adapters are optax"):
+    with pytest.raises(AttributeError, match="its adapters are boosting, optax"):
         jaxloss.adapters.torch  # noqa: B018
 
 
