@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("-e", ".[cli]", *group("types"))
+    session.install("-e", ".[checkpoint,cli]", *group("types"))
     session.run("pyright")
 
 
