@@ -15,6 +15,10 @@ Function = Callable[..., Any]
 _ROWS_OF_TRUTH = 512
 
 
+# CCE's: what a bfloat16 beside 1 would not keep of a probability, and a little.
+_NEGLIGIBLE = 2.0**-12
+
+
 def _head(rows: int, width: int, classes: int) -> Callable[..., Inputs]:
     """Features [rows, width], a kernel [width, classes] that makes logits of size 3, and class ids."""
 

@@ -233,6 +233,13 @@ def test_every_row_of_the_table_has_as_many_cells_as_its_head(records):
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_the_table_has_a_column_for_every_contender(records):
+    head = report.markdown(records).splitlines()[2]
+    named = {entry["name"] for record in records for entry in record["contenders"]}
+    assert named | {"targets"} == {cell.strip() for cell in head.split("|")} - {""}
+    assert head.index(OURS) < head.index("optax") < head.index(LIMIT)
+
+
 def test_a_readme_without_markers_is_refused(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("nothing to replace")

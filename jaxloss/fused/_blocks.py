@@ -22,6 +22,7 @@ from jaxloss.fused._rivals import (
     own_and_rivals,
     shares_of,
 )
+from jaxloss.numerics import whole
 
 Formula = Callable[[Array, Marks, Marks], Rated]
 
@@ -148,7 +149,7 @@ def _total_both_ways_jvp(
     size: int, primals: tuple[Pairs, Array], tangents: tuple[Any, Any]
 ) -> tuple[Array, Any]:
     (pairs, weights), (moves, reweighed) = primals, tangents
-    losses, columns = _whole(functools.partial(_both_ways, size))(pairs)
+    losses, columns = whole(functools.partial(_both_ways, size))(pairs)
     columns = columns._replace(missed=columns.missed * weights)
     _, gradients = _gradients(_rate_both_ways, size, _moving(moves), pairs, weights, columns)
     return jnp.vdot(weights, losses), _along(gradients, moves) + _product(losses, reweighed)
@@ -218,31 +219,7 @@ def _gradients(
         (second, offset), (found, first) = _scan(body, carry, (pairs.first, pairs.marks, weights), size)
         return found, Gradients(first, second, offset)
 
-    return _whole(all_blocks)(pairs, weights, sums)
-
-
-def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function with autodiff's derivative, as one step of a rule that may be differentiated.
-
-    In reverse mode a rule is split into what depends on its tangents and what does not. A scan among the
-    latter loses in that the rules of what it holds, and with them, in the second derivative, its accuracy
-    and its memory of one block. What has a rule of its own is not split.
-    """
-
-    def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-        leaves, tree = jax.tree.flatten(primals)
-        moves = jax.tree.leaves(tangents, is_leaf=lambda move: isinstance(move, SymbolicZero))
-        moving = [i for i, move in enumerate(moves) if not isinstance(move, SymbolicZero)]
-
-        def of_moving(*values: Array) -> Any:
-            changed = dict(zip(moving, values, strict=True))
-            return function(*tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
-
-        return jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
-
-    call = jax.custom_jvp(function)
-    call.defjvp(rule, symbolic_zeros=True)
-    return call
+    return whole(all_blocks)(pairs, weights, sums)
 
 
 def _along(gradients: Gradients, moves: Pairs) -> Array | float:
@@ -267,9 +244,9 @@ def _scan(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, arrays: Any, 
         filled = jnp.pad(array, [(0, blocks * size - batch), *[(0, 0)] * (array.ndim - 1)])
         return filled.reshape(blocks, size, *array.shape[1:])
 
-    def whole(array: Array) -> Array:
+    def joined(array: Array) -> Array:
         return array.reshape(blocks * size, *array.shape[2:])[:batch]
 
     again = jax.checkpoint(body, prevent_cse=False)
     carry, found = lax.scan(again, carry, jax.tree.map(blocked, arrays))
-    return carry, jax.tree.map(whole, found)
+    return carry, jax.tree.map(joined, found)

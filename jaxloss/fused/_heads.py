@@ -15,13 +15,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxloss.numerics import whole
+
 # Bytes of logits in a chunk, and rows that it has at least: every chunk reads and writes the kernel's
 # gradient, which only rows enough make little beside the products of matrices, whatever their width.
 _BUDGET = {"cpu": 1 << 25}
 _ACCELERATOR_BUDGET = 1 << 31
 _LEAST_ROWS = 256
-# Classes in a block of the gradient filter.
-_BLOCK = 2048
+# Classes that the gradient filter keeps, in one product.
+_BLOCK = 1024
 
 
 class Head(NamedTuple):
@@ -200,7 +202,7 @@ def weighted_total(plan: Plan, rows: Rows) -> Array:
     def rule(primals: tuple[Rows], tangents: tuple[Rows]) -> tuple[Array, Array]:
         (rows,), (moves,) = primals, tangents
         moving = jax.tree.map(lambda move: not _is_zero(move), moves, is_leaf=_is_zero)
-        value, slopes = _whole(lambda rows: _value_and_slopes(plan, rows, moving))(rows)
+        value, slopes = whole(lambda rows: _value_and_slopes(plan, rows, moving))(rows)
         pairs = zip(jax.tree.leaves(slopes), jax.tree.leaves(moves, is_leaf=_is_zero), strict=True)
         tangent = jnp.zeros_like(value)
         for slope, move in pairs:
@@ -214,32 +216,6 @@ def weighted_total(plan: Plan, rows: Rows) -> Array:
 
 def _is_zero(move: Any) -> bool:
     return isinstance(move, SymbolicZero)
-
-
-def _whole(function: Callable[[Rows], Any]) -> Callable[[Rows], Any]:
-    """The same function, whose derivative is not taken before it is asked for.
-
-    The derivative of a rule goes through what is known in it first, and there forgets `jax.checkpoint`: a
-    gradient of a gradient would store every chunk. What has a rule of its own it leaves as it is.
-    """
-
-    @jax.custom_jvp
-    def call(rows: Rows) -> Any:
-        return function(rows)
-
-    def rule(primals: tuple[Rows], tangents: tuple[Rows]) -> tuple[Any, Any]:
-        leaves, tree = jax.tree.flatten(primals[0])
-        moves = jax.tree.leaves(tangents[0], is_leaf=_is_zero)
-        moving = [place for place, move in enumerate(moves) if not _is_zero(move)]
-
-        def of_moving(*values: Array) -> Any:
-            changed = dict(zip(moving, values, strict=True))
-            return function(tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
-
-        return jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
-
-    call.defjvp(rule, symbolic_zeros=True)
-    return call
 
 
 def _weighted(chunk: Rows, losses: Array) -> Array:
@@ -350,28 +326,29 @@ def _filtered(
     of_features: Callable[[Array, Array], Array],
     of_kernel: Callable[[Array], Array],
 ) -> tuple[Array, Array]:
-    """The two products without the blocks of classes in which no slope is above its row's bound."""
+    """The two products of the classes alone in which a slope is above its row's bound, a block at a time."""
     wide, classes = bound.dtype, slopes.shape[1]
     block = min(_BLOCK, classes)
     count = -(-classes // block)
+    taken = functools.partial(jnp.take, mode="fill", fill_value=0)
+    # Not >, for a NaN to be seen.
+    matters = ~jnp.all(jnp.abs(slopes.astype(wide)) <= bound, axis=0)
+    # Those that matter come first; what fills the rest is no class: 0 where read, nothing where added.
+    (places,) = jnp.nonzero(matters, size=count * block, fill_value=classes)
 
     def step(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
-        # The last block ends with the classes; what it shares with the one before is 0 in it.
-        start = jnp.minimum(index * block, classes - block)
-        fresh = start + jnp.arange(block, dtype=jnp.int32) >= index * block
-        part = jnp.where(fresh[None, :], lax.dynamic_slice_in_dim(slopes, start, block, axis=1), 0)
-        # Not >, for a NaN to be seen.
-        matters = ~jnp.all(jnp.abs(part.astype(wide)) <= bound)
+        own = lax.dynamic_slice_in_dim(places, index * block, block)
 
         def add(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             features, kernel = carry
-            features = features + of_features(part, lax.dynamic_slice_in_dim(head.kernel, start, block, axis))
+            part, columns = taken(slopes, own, 1), taken(head.kernel, own, axis)
+            features = features + of_features(part, columns)
             if moving.kernel:
-                old = lax.dynamic_slice_in_dim(kernel, start, block, axis)
-                kernel = lax.dynamic_update_slice_in_dim(kernel, old + of_kernel(part), start, axis)
+                at = kernel.at[own] if axis == 0 else kernel.at[:, own]
+                kernel = at.add(of_kernel(part), mode="drop", indices_are_sorted=True)
             return features, kernel
 
-        return lax.cond(matters, add, lambda carry: carry, carry), None
+        return lax.cond(own[0] < classes, add, lambda carry: carry, carry), None
 
     shapes = (head.features.shape if moving.features else (), head.kernel.shape if moving.kernel else ())
     carry = (

@@ -298,7 +298,7 @@ def tukey_biweight(
     domain=_REALS,
     options={"alpha": REAL, "scale": POSITIVE},
     claims=_CONVEX,
-    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 8.",
+    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 1 and its limits.",
 )
 def general(
     predictions: Float[ArrayLike, "*rows"],
@@ -340,7 +340,7 @@ def general(
     domain=_REALS,
     options={"alpha": Interval(0.0, 2.0, closed_low=True, closed_high=True), "scale": POSITIVE},
     claims=dataclasses.replace(_CONVEX, zero_at_target=False),
-    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eqs. 16 and 17.",
+    source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 16.",
 )
 def adaptive_nll(
     predictions: Float[ArrayLike, "*rows"],

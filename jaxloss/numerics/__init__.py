@@ -28,7 +28,7 @@ from jaxloss.numerics.classes import (
 )
 from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.degrees import power_divergence, renyi_divergence
-from jaxloss.numerics.derivatives import apart, cut, spoil
+from jaxloss.numerics.derivatives import apart, cut, spoil, whole
 from jaxloss.numerics.deviances import (
     binomial_deviance,
     binomial_deviance_of_logits,
@@ -192,6 +192,7 @@ __all__ = [
     "tweedie_deviance",
     "tweedie_deviance_of_log",
     "unit",
+    "whole",
     "xlog1py",
     "xlogy",
     "zero_inflated_nll",

@@ -1,6 +1,7 @@
 """How a derivative passes: a term of a rule, values kept apart, rows cut off from it or spoiled."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -35,19 +36,37 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return lax.platform_dependent(*args, cpu=alone, default=function)
 
     def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-        leaves, tree = jax.tree.flatten(primals)
-        moves = jax.tree.leaves(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
-        moving = [i for i, move in enumerate(moves) if not isinstance(move, SymbolicZero)]
-
-        def of_moving(*values: Any) -> Any:
-            changed = dict(zip(moving, values, strict=True))
-            return function(*tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
-
-        _, tangent = jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
-        return call(*primals), tangent
+        return call(*primals), _along(function, primals, tangents)[1]
 
     call.defjvp(rule, symbolic_zeros=True)
     return call
+
+
+def whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with autodiff's derivative, as one step of a rule that may be differentiated.
+
+    In reverse mode a rule is split into what depends on its tangents and what does not, and a scan among
+    the latter loses in that the rules and the `jax.checkpoint` of what it holds: its second derivative
+    would store every step. What has a rule of its own is not split.
+    """
+    call = jax.custom_jvp(function)
+    call.defjvp(partial(_along, function), symbolic_zeros=True)
+    return call
+
+
+def _along(
+    function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """`jax.jvp` in those leaves of the arguments that move: the others are known, not moved by zeros."""
+    leaves, tree = jax.tree.flatten(primals)
+    moves = jax.tree.leaves(tangents, is_leaf=lambda move: isinstance(move, SymbolicZero))
+    moving = [i for i, move in enumerate(moves) if not isinstance(move, SymbolicZero)]
+
+    def of_moving(*values: Any) -> Any:
+        changed = dict(zip(moving, values, strict=True))
+        return function(*tree.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    return jax.jvp(of_moving, [leaves[i] for i in moving], [moves[i] for i in moving])
 
 
 @jax.custom_jvp

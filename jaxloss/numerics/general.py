@@ -1,6 +1,6 @@
 """Barron's family of robust kernels, one function of its shape from −∞ to ∞, and the integral of its laws.
 
-Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 8. With w = x/s, β = |2 − α| and
+Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 1. With w = x/s, β = |2 − α| and
 h² = 1 + w²/β the kernel is β/α (h^α − 1). Its limits at α = 0 and ±∞ need no case of their own in the form
 ½βL·(e^u − 1)/u with L = 2 log h and u = ½αL; α = 2, where β is 0, is one. Powers of h are taken by
 `power` where h is large, for e^u would turn a rounding of u into u of them.

@@ -135,7 +135,7 @@ def learned(loss: RowLoss, **ranges: Bounds) -> Learned:
         ValueError: a range that is empty or leaves the loss's own; a hyperparameter that the loss does not
             have; (of `init`) a start value that is not strictly inside, or none and no default.
 
-    Reference: Barron (2019), A General and Adaptive Robust Loss Function, CVPR, sec. 3.1: the shape by a
+    Reference: Barron (2019), A General and Adaptive Robust Loss Function, CVPR, and its code: the shape by a
     sigmoid, the scale by a softplus.
     """
     who = f"learned({name_of(loss)})"

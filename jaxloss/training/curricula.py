@@ -207,7 +207,7 @@ def focal_gamma(
         TypeError: probabilities that are not floating point.
         ValueError: a concrete gamma that is negative.
 
-    Reference: Mukhoti et al. (2020), Calibrating Deep Neural Networks using Focal Loss, NeurIPS, sec. 5.
+    Reference: Mukhoti et al. (2020), Calibrating Deep Neural Networks using Focal Loss, NeurIPS (FLSD-53).
     """
     (p,) = real("focal_gamma", probabilities=probabilities)
     _at_least("focal_gamma", "hard", hard, 0.0)
@@ -233,7 +233,8 @@ def neutral_gamma(probability: float) -> float:
     Raises:
         ValueError: a probability outside (0, 0.5).
 
-    Reference: Mukhoti et al. (2020), proposition 1 of its supplement, by Lambert's W.
+    Reference: Mukhoti et al. (2020), Calibrating Deep Neural Networks using Focal Loss, NeurIPS, whose code
+    has this root by Lambert's W.
     """
     p = float(probability)
     if not 0.0 < p < 0.5:

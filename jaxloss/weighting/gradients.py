@@ -171,7 +171,7 @@ def imtl_g() -> GradientWeigher:
 
         ⟨Σ w_j g_j, g_i⟩ / ‖g_i‖ = p  for each task i,   Σ w_i = 1
 
-    The losses' units change nothing but the weights. A weight may be negative.
+    The losses' units do not change the step's direction, only its length. A weight may be negative.
 
     Returns:
         A `GradientWeigher` of `gram.impartial`.

@@ -183,7 +183,7 @@ def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Ar
 
     Reference:
         Liu, Liu, Jin, Stone & Liu (2021), Conflict-Averse Gradient Descent for Multi-task Learning,
-        Algorithm 1 (the authors' code divides the step by 1 + c²; their paper and this do not).
+        Algorithm 1 (the authors' code shrinks the step, mostly by 1 + c²; their paper and this do not).
     """
     tasks = gram.shape[0]
     eps = jnp.finfo(gram.dtype).eps

@@ -162,7 +162,7 @@ def famo(
     after the step, forward only, as the authors' code does, and give them to `observe`.
 
     Args:
-        decay: γ, which draws the logits back together.
+        decay: γ, which draws the logits back together: in the authors' code 0.01, in the paper 0.001.
         lower: the least that each loss can be; below it weights are NaN.
         epsilon: keeps a loss at its least finite: it then has all of the weight.
         learning_rate: η of gradient descent on ξ, 0.025 unless told; a number or a schedule.
@@ -297,7 +297,8 @@ def softadapt(*, beta: Option = 0.1) -> LossWeigher:
 
         w = softmax(beta s),   s_i = ℓ_i(t) − ℓ_i(t−1)      Σ w_i = 1
 
-    and s = 0 at the first step. The losses' units matter: `softadapt_normalized` is without.
+    and s = 0 at the first step. The losses' units matter; of those of `softadapt_normalized`, each one's
+    beside the others'.
 
     Args:
         beta: how much a rise counts; below 0 weight goes to the loss that falls fastest.
@@ -321,6 +322,7 @@ def softadapt_normalized(*, beta: Option = 0.1) -> LossWeigher:
         w = softmax(beta s / Σ |s_j|),   s_i = ℓ_i(t) − ℓ_i(t−1)      Σ w_i = 1
 
     Args and reference as for `softadapt`. Where no loss changed all weights are alike.
+    The authors' later code divides by Σ s_j, which turns the order round where all losses fall.
 
     Returns:
         A `LossWeigher`.
@@ -338,8 +340,8 @@ def softadapt_loss_weighted(*, beta: Option = 0.1) -> LossWeigher:
 
         w_i = ℓ_i exp(beta s_i) / Σ ℓ_j exp(beta s_j),   s_i = ℓ_i(t) − ℓ_i(t−1)      Σ w_i = 1
 
-    Args and reference (section 3.1.1) as for `softadapt`. Losses are positive; where all are 0 all weights
-    are alike.
+    Args and reference (the loss-weighted variant) as for `softadapt`; the authors' code has the mean of the
+    last losses for ℓ_i. Losses are positive; where all are 0 all weights are alike.
 
     Returns:
         A `LossWeigher`.
