@@ -96,10 +96,11 @@ def test_every_record_has_its_fields(records):
 
 
 def test_every_contender_is_right_and_its_quartiles_are_ordered(records):
+    tolerances = {case.name: case.tolerance for case in CASES}
     for record in records:
         for entry in record["contenders"]:
             assert entry["correct"]
-            assert entry["error"] is None or entry["error"] <= TOLERANCE
+            assert entry["error"] is None or entry["error"] <= tolerances[record["case"]]
             assert entry["seconds"] == sorted(entry["seconds"])
             assert min(entry["seconds"]) > 0
 

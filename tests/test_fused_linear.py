@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxloss as jl
-from jaxloss.fused import _heads
+from jaxloss.fused import _products
 
 FUSED = jl.fused.linear_cross_entropy
 N, D, V = 11, 4, 7
@@ -365,7 +365,7 @@ def exact(x, w):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(_heads, "_BLOCK", 2)
+    monkeypatch.setattr(_products, "_KEPT", 2)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -15,23 +15,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxloss.fused._products import Axes, Head, logits_of, parts, slopes_of_head
 from jaxloss.numerics import whole
 
 # Bytes of logits in a chunk, and rows that it has at least: every chunk reads and writes the kernel's
 # gradient, which only rows enough make little beside the products of matrices, whatever their width.
 _BUDGET = {"cpu": 1 << 25}
 _ACCELERATOR_BUDGET = 1 << 31
-_LEAST_ROWS = 256
-# Classes that the gradient filter keeps, in one product.
-_BLOCK = 1024
-
-
-class Head(NamedTuple):
-    """What makes logits: features `[N, D]`, a kernel `[D, V]` or `[V, D]`, a bias `[V]`."""
-
-    features: Array
-    kernel: Array
-    bias: Array | None
+_LEAST_ROWS = 512
 
 
 class Rows(NamedTuple):
@@ -39,7 +30,7 @@ class Rows(NamedTuple):
 
     `own` holds arrays of N rows beside the features, such as labels; `shared` what all rows share;
     `kept`, `[N]` or None, the rows that there are. `negligible`, a number or None, is the slope of a
-    loss in a logit up to which whole blocks of slopes are left out of the products.
+    loss in a logit up to which a class is left out of the products.
     """
 
     heads: tuple[Head, ...]
@@ -61,9 +52,9 @@ class Plan(NamedTuple):
     chunk: int | None
 
     @property
-    def axes(self) -> tuple[int, int]:
-        """The kernel's axes of features and of classes."""
-        return self.layout.index("d"), self.layout.index("v")
+    def axes(self) -> Axes:
+        """Which axis of a kernel is which."""
+        return Axes(self.layout.index("d"), self.layout.index("v"))
 
 
 # --- chunks -------------------------------------------------------------------------------------------
@@ -78,23 +69,20 @@ class _Chunks(NamedTuple):
 
 
 def _chunks(plan: Plan, rows: Rows) -> _Chunks:
-    rows_given = rows.weights.shape[0]
+    given = rows.weights.shape[0]
     if plan.chunk is None:
-        count = _count_within_budget(plan, rows)
-        size = -(-rows_given // count)
+        count = parts(given, _rows_within_budget(plan, rows))
+        size = -(-given // count)
     else:
-        size = max(min(plan.chunk, rows_given), 1)
-        count = max(-(-rows_given // size), 1)
-    return _Chunks(count, size, rows_given - (count - 1) * size)
+        size = max(min(plan.chunk, given), 1)
+        count = max(-(-given // size), 1)
+    return _Chunks(count, size, given - (count - 1) * size)
 
 
-def _count_within_budget(plan: Plan, rows: Rows) -> int:
-    """As few chunks as the budget allows, or a few more where these then are equal."""
-    given, classes = rows.weights.shape[0], max(head.kernel.shape[plan.axes[1]] for head in rows.heads)
+def _rows_within_budget(plan: Plan, rows: Rows) -> int:
+    classes = max(head.kernel.shape[plan.axes.classes] for head in rows.heads)
     budget = _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
-    most = max(budget // (classes * rows.weights.dtype.itemsize), _LEAST_ROWS)
-    fewest = max(-(-given // most), 1)
-    return next((count for count in range(fewest, fewest + fewest // 2 + 1) if given % count == 0), fewest)
+    return max(budget // (classes * rows.weights.dtype.itemsize), _LEAST_ROWS)
 
 
 def _chunk_of(rows: Rows, chunks: _Chunks, index: Array) -> tuple[Rows, Array | int]:
@@ -141,16 +129,11 @@ def _tidy(chunk: Rows) -> Rows:
     return chunk._replace(heads=heads, own=own)
 
 
-def _product(x: Array, y: Array, axes: tuple[int, int], dtype: Any) -> Array:
-    return lax.dot_general(x, y, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=dtype)
-
-
 def _logits(plan: Plan, chunk: Rows) -> list[Array]:
     """In the weights' dtype, float32 at least; 0 in rows that are not kept, which is in any loss's domain."""
     found = []
     for head in chunk.heads:
-        logits = _product(head.features, head.kernel, (1, plan.axes[0]), chunk.weights.dtype)
-        logits = logits if head.bias is None else logits + head.bias[None, :]
+        logits = logits_of(head, plan.axes, chunk.weights.dtype)
         found.append(logits if chunk.kept is None else jnp.where(chunk.kept[:, None], logits, 0))
     return found
 
@@ -225,41 +208,65 @@ def _weighted(chunk: Rows, losses: Array) -> Array:
 
 def _value_and_slopes(plan: Plan, rows: Rows, moving: Rows) -> tuple[Array, Rows]:
     """Σ w ℓ, and its derivative in each leaf that moves; a scalar zero for one that does not."""
-    # What comes after may keep no array of a chunk: a derivative of the derivative makes it again.
-    of_chunk = jax.checkpoint(lambda chunk: _slopes_of_chunk(plan, chunk, moving), prevent_cse=False)
-    layout = _of_all_rows(rows)
 
-    def empty(of_rows: bool, moves: bool, array: Array) -> Array:
+    # What comes after may keep no array of a chunk: a derivative of the derivative makes it again.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def of_chunk(chunk: Rows, kernels: Sequence[Array | None]) -> tuple[Array, Rows]:
+        return _slopes_of_chunk(plan, chunk, moving, kernels)
+
+    first = _chunks(plan, rows).steps == 1
+    joins = _joins(rows)
+
+    def empty(join: _Join, moves: bool, array: Array) -> Array:
         if not moves:
             return jnp.zeros(())
-        return jnp.zeros(array.shape, array.dtype if of_rows else rows.weights.dtype)
+        return jnp.zeros(array.shape, array.dtype if join is _written else rows.weights.dtype)
 
     def body(carry: tuple[Array, Rows], chunk: Rows, start: Array | int) -> tuple[Array, Rows]:
-        value, slopes = of_chunk(chunk)
+        value, slopes = of_chunk(chunk, [None if first else head.kernel for head in carry[1].heads])
 
-        def join(of_rows: bool, moves: bool, total: Array, slope: Array) -> Array:
-            if not moves:
-                return total
-            if of_rows:
-                return lax.dynamic_update_slice_in_dim(total, slope.astype(total.dtype), start, axis=0)
-            return total + slope
+        def joined(join: _Join, moves: bool, total: Array, slope: Array) -> Array:
+            return join(total, slope, start) if moves else total
 
-        return carry[0] + value, jax.tree.map(join, layout, moving, carry[1], slopes)
+        return carry[0] + value, jax.tree.map(joined, joins, moving, carry[1], slopes)
 
     zero = jnp.zeros((), rows.weights.dtype)
-    return _loop(plan, rows, body, (zero, jax.tree.map(empty, layout, moving, rows)))
+    return _loop(plan, rows, body, (zero, jax.tree.map(empty, joins, moving, rows)))
 
 
-def _of_all_rows(rows: Rows) -> Rows:
-    """For each leaf, whether its first axis is the rows'."""
-    shared = jax.tree.map(lambda _: False, rows)
-    heads = tuple(head._replace(features=True) for head in shared.heads)
-    own, kept = jax.tree.map(lambda _: True, (rows.own, rows.kept))
-    return shared._replace(heads=heads, own=own, weights=True, kept=kept)
+# How the slopes of a chunk join those before, `join(so_far, slopes, start)`.
+_Join = Callable[[Array, Array, Array | int], Array]
 
 
-def _slopes_of_chunk(plan: Plan, chunk: Rows, moving: Rows) -> tuple[Array, Rows]:
-    """The chunk's part of Σ w ℓ and its derivatives, as `_value_and_slopes` has them."""
+def _written(so_far: Array, slopes: Array, start: Array | int) -> Array:
+    """Of the rows: each its own."""
+    return lax.dynamic_update_slice_in_dim(so_far, slopes.astype(so_far.dtype), start, axis=0)
+
+
+def _added(so_far: Array, slopes: Array, start: Array | int) -> Array:
+    """Of what all rows share."""
+    del start
+    return so_far + slopes
+
+
+def _total(so_far: Array, slopes: Array, start: Array | int) -> Array:
+    """Of a kernel: they were added where they were made."""
+    del so_far, start
+    return slopes
+
+
+def _joins(rows: Rows) -> Rows:
+    """For each leaf its own."""
+    shared = jax.tree.map(lambda _: _added, rows)
+    heads = tuple(head._replace(features=_written, kernel=_total) for head in shared.heads)
+    own, kept = jax.tree.map(lambda _: _written, (rows.own, rows.kept))
+    return shared._replace(heads=heads, own=own, weights=_written, kept=kept)
+
+
+def _slopes_of_chunk(
+    plan: Plan, chunk: Rows, moving: Rows, kernels: Sequence[Array | None]
+) -> tuple[Array, Rows]:
+    """The chunk's part of Σ w ℓ and its derivatives, as `_value_and_slopes` has them; the kernels' so far."""
     chunk = _tidy(chunk)
     kept, nothing = chunk.kept, jnp.zeros(())
     logits = tuple(_logits(plan, chunk))
@@ -280,79 +287,14 @@ def _slopes_of_chunk(plan: Plan, chunk: Rows, moving: Rows) -> tuple[Array, Rows
     found = iter(pull(weights)[0])
     filled = [next(found) if ask else nothing for ask in jax.tree.leaves(asked)]
     of_logits, own, shared = jax.tree.unflatten(jax.tree.structure(given), filled)
-    heads = tuple(
-        _head_slopes(plan, head, slopes, move, chunk._replace(weights=weights))
-        for head, slopes, move in zip(chunk.heads, of_logits, moving.heads, strict=True)
-    )
+    bound = None if chunk.negligible is None else chunk.negligible * jnp.abs(weights)
+    heads = []
+    for head, slopes, move, so_far in zip(chunk.heads, of_logits, moving.heads, kernels, strict=True):
+        if not any(move):
+            heads.append(jax.tree.map(lambda _: nothing, head))
+            continue
+        kept_slopes = slopes if kept is None else jnp.where(kept[:, None], slopes, 0)
+        heads.append(slopes_of_head(head, plan.axes, kept_slopes, move, so_far, bound))
     of_weights = losses if moving.weights else nothing
     idle = jax.tree.map(lambda _: nothing, (moving.kept, moving.negligible))
-    return jnp.sum(weights * losses), Rows(heads, own, shared, of_weights, *idle)
-
-
-def _head_slopes(plan: Plan, head: Head, slopes: Array, moving: Head, chunk: Rows) -> Head:
-    """From the slopes of the logits those of what made them: at most two products of matrices."""
-    nothing, wide = jnp.zeros(()), chunk.weights.dtype
-    idle = jax.tree.map(lambda _: nothing, head)
-    if not any(moving):
-        return idle
-    if chunk.kept is not None:
-        slopes = jnp.where(chunk.kept[:, None], slopes, 0)
-    if moving.bias:
-        idle = idle._replace(bias=jnp.sum(slopes, axis=0))
-    # Rounded once, after the 1 at the label was taken off; both products then run at the inputs' rate.
-    slopes = slopes.astype(head.features.dtype)
-    d, v = plan.axes
-
-    def of_features(slopes: Array, kernel: Array) -> Array:
-        return _product(slopes, kernel, (1, v), wide) if moving.features else nothing
-
-    def of_kernel(slopes: Array) -> Array:
-        pair = (head.features, slopes) if d == 0 else (slopes, head.features)
-        return _product(*pair, (0, 0), wide) if moving.kernel else nothing
-
-    if chunk.negligible is None:
-        return idle._replace(features=of_features(slopes, head.kernel), kernel=of_kernel(slopes))
-    bound = (chunk.negligible * jnp.abs(chunk.weights))[:, None]
-    features, kernel = _filtered(head, slopes, bound, moving, v, of_features, of_kernel)
-    return idle._replace(features=features, kernel=kernel)
-
-
-def _filtered(
-    head: Head,
-    slopes: Array,
-    bound: Array,
-    moving: Head,
-    axis: int,
-    of_features: Callable[[Array, Array], Array],
-    of_kernel: Callable[[Array], Array],
-) -> tuple[Array, Array]:
-    """The two products of the classes alone in which a slope is above its row's bound, a block at a time."""
-    wide, classes = bound.dtype, slopes.shape[1]
-    block = min(_BLOCK, classes)
-    count = -(-classes // block)
-    taken = functools.partial(jnp.take, mode="fill", fill_value=0)
-    # Not >, for a NaN to be seen.
-    matters = ~jnp.all(jnp.abs(slopes.astype(wide)) <= bound, axis=0)
-    # Those that matter come first; what fills the rest is no class: 0 where read, nothing where added.
-    (places,) = jnp.nonzero(matters, size=count * block, fill_value=classes)
-
-    def step(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], None]:
-        own = lax.dynamic_slice_in_dim(places, index * block, block)
-
-        def add(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            features, kernel = carry
-            part, columns = taken(slopes, own, 1), taken(head.kernel, own, axis)
-            features = features + of_features(part, columns)
-            if moving.kernel:
-                at = kernel.at[own] if axis == 0 else kernel.at[:, own]
-                kernel = at.add(of_kernel(part), mode="drop", indices_are_sorted=True)
-            return features, kernel
-
-        return lax.cond(own[0] < classes, add, lambda carry: carry, carry), None
-
-    shapes = (head.features.shape if moving.features else (), head.kernel.shape if moving.kernel else ())
-    carry = (
-        jnp.zeros(shapes[0], wide if moving.features else None),
-        jnp.zeros(shapes[1], wide if moving.kernel else None),
-    )
-    return lax.scan(step, carry, jnp.arange(count, dtype=jnp.int32))[0]
+    return jnp.sum(weights * losses), Rows(tuple(heads), own, shared, of_weights, *idle)

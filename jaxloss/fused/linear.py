@@ -109,9 +109,9 @@ def linear_cross_entropy(
         kernel_layout: "dv" or "vd", the order of the kernel's axes.
         chunk_size: how many rows have logits at a time; "auto" goes by their bytes.
         backend: "auto", or the name of the one to use.
-        gradient_filter: ε: blocks of classes of a chunk are left out of the products for the gradient
-            where no |∂ℓ/∂z| is above ε. Per unit of weight that moves ∂ℓ/∂x by ε Σ_c ‖W_c‖ at most, and
-            an entry of ∂ℓ/∂W by ε Σ |x|. Only in the reductions, where the weights are known.
+        gradient_filter: ε: the classes of a chunk in which no |∂ℓ/∂z| is above ε are left out of the
+            products for the gradient. Per unit of weight that moves ∂ℓ/∂x by ε Σ_c ‖W_c‖ at most, and an
+            entry of ∂ℓ/∂W by ε Σ |x|. Only in the reductions, where the weights are known.
 
     Returns:
         The loss of each row, in nats, in float32 at least; NaN, with NaN gradient, in a row whose id is
