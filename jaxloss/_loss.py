@@ -195,9 +195,7 @@ def fused(
                 check_options(name, ranges, kwargs)
             return run(*args, **kwargs)
 
-        fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)
-        call.fusion = fusion  # pyright: ignore[reportAttributeAccessIssue]
-        call.weighted_total = fusion.weighted_total  # pyright: ignore[reportAttributeAccessIssue]
+        call.fusion = Fusion(name, ranged(total), ranges, counts, masks_itself)  # pyright: ignore[reportAttributeAccessIssue]
         return call
 
     return decorate
@@ -212,13 +210,16 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
     """One compiled call: strings, flags, callables and sizes of parts are static, the rest is traced."""
 
     @functools.partial(jax.jit, static_argnums=0, inline=inline)
-    def run(static: tuple[tuple[str, Any], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
-        return function(*data, **dict(static), **traced)
+    def run(static: tuple[tuple[str, Any, type], ...], data: tuple[Any, ...], traced: dict[str, Any]) -> Any:
+        return function(*data, **{name: value for name, value, _ in static}, **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        static = tuple((name, value) for name, value in options.items() if _is_static(name, value))
+        # With its type: True is 1 where programs are looked up.
+        static = tuple(
+            (name, value, type(value)) for name, value in options.items() if is_static(name, value)
+        )
         if static:
-            options = {name: value for name, value in options.items() if not _is_static(name, value)}
+            options = {name: value for name, value in options.items() if not is_static(name, value)}
         return run(static, data, options)
 
     return call
@@ -228,8 +229,10 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
 _SIZES = ("block_size", "chunk_size")
 
 
-def _is_static(name: str, value: Any) -> bool:
-    size = name in _SIZES and isinstance(value, (int, np.integer))
+def is_static(name: str, value: Any) -> bool:
+    """Whether an option is part of the program, and not one of its inputs."""
+    # One that is no integer as well, to be refused by its own name.
+    size = name in _SIZES and isinstance(value, (int, float, np.number))
     return size or isinstance(value, (str, bool)) or callable(value)
 
 

@@ -108,6 +108,9 @@ _MEMO: Mapping[str, weakref.WeakKeyDictionary[RowLoss, _Remembered]] = {
 
 def _reduced(kind: str, loss: RowLoss) -> Callable[..., Any]:
     """The same object for as long as somebody holds it (one of ours: always), so that `jax.jit` knows it."""
+    if isinstance(loss, functools.partial) and _facts_of(loss.func):
+        # What is known of the loss needs its options: which rows an `ignore_index` leaves out.
+        return functools.partial(_reduced(kind, loss.func), *loss.args, **loss.keywords)
     try:
         remembered = _MEMO[kind].get(loss)
         if remembered and (made := remembered.made()):

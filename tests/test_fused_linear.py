@@ -1,18 +1,24 @@
 """The fused linear cross-entropy against its formula by hand, and against the loss of all logits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 import jaxloss as jl
-from jaxloss.fused import _products
+from jaxloss.fused import _backends, _products
 
 FUSED = jl.fused.linear_cross_entropy
 N, D, V = 11, 4, 7
 RNG = np.random.default_rng(3)
 X, W, B = RNG.normal(size=(N, D)), RNG.normal(size=(D, V)), RNG.normal(size=V)
 IDS = RNG.integers(0, V, N)
+ONE_HOT = np.eye(V, dtype=int)[IDS]
 SHARES = RNG.dirichlet(np.ones(V), N)
 WEIGHTS = RNG.random(N)
 MASK = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1], bool)
@@ -131,6 +137,44 @@ def test_masked_weighted_reductions_are_those_of_the_loss_of_all_logits(transfor
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
 
 
+SIZE = 3.0
+entries = st.floats(-SIZE, SIZE)
+drawn = st.tuples(arrays(np.float64, (N, D), elements=entries), arrays(np.float64, (D, V), elements=entries))
+
+
+@given(
+    drawn,
+    arrays(np.int64, N, elements=st.integers(0, V - 1)),
+    arrays(np.float64, N, elements=st.floats(0, 2)),
+    st.floats(0, 0.9),
+    st.floats(0.3, 3),
+)
+@settings(max_examples=25, deadline=None)
+def test_drawn_heads_have_the_value_and_gradients_by_hand(head, ids, weights, smoothing, temperature):
+    x, w = head
+    given = {"label_smoothing": smoothing, "temperature": temperature, "z_loss": 0.1, "logit_softcap": 5.0}
+    given["class_weights"] = CLASS_WEIGHTS
+    value, slopes = jax.value_and_grad(ours, argnums=(0, 1, 2, 3))(x, w, B, weights, given, ids, chunk_size=4)
+    true_value, truth = by_hand(x, w, B, ids, weights, **given)
+    np.testing.assert_allclose(value, true_value, rtol=1e-11, atol=1e-11)
+    for slope, name in zip(slopes, ("x", "w", "b", "weights"), strict=True):
+        np.testing.assert_allclose(slope, truth[name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("chunk_size", [1, np.int32(3), N, N + 5, "auto"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int64])
+def test_any_size_of_chunks_and_any_integers_are_the_same_loss(chunk_size, dtype):
+    found = jl.mean(FUSED)(X, W, IDS.astype(dtype), chunk_size=chunk_size)
+    np.testing.assert_allclose(found, jl.mean(jl.categorical.cross_entropy)(X @ W, IDS), rtol=1e-13)
+
+
+def test_a_single_class_costs_nothing():
+    value, slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(X, W[:, :1], np.zeros(N, int))
+    assert value == 0
+    assert not np.any(slopes[0])
+    assert not np.any(slopes[1])
+
+
 # --- shapes ---------------------------------------------------------------------------------------
 
 
@@ -202,6 +246,19 @@ def test_nothing_in_a_removed_row_reaches_forward_mode_or_a_second_derivative():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14), found, truth)
 
 
+def test_a_class_that_is_left_out_by_its_bias_spoils_no_removed_row():
+    bias = np.where(np.arange(V) == 0, -np.inf, B)
+    ids = np.maximum(IDS, 1)
+    for labels in (ids, np.eye(V)[ids]):
+        mean = jax.value_and_grad(
+            lambda x, labels=labels: jl.mean(FUSED)(x, W, labels, bias=bias, where=MASK)
+        )
+        value, slopes = mean(X)
+        truth = jl.mean(jl.categorical.cross_entropy)(X @ W + bias, ids, where=MASK)
+        np.testing.assert_allclose(value, truth, rtol=1e-12)
+        assert np.isfinite(slopes).all()
+
+
 def test_a_mean_of_nothing_is_zero_with_zero_gradient():
     slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(X * np.nan, W, IDS, where=np.zeros(N, bool))
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(slopes))
@@ -225,6 +282,13 @@ def test_an_ignored_row_has_loss_zero_and_no_gradient():
 
 
 # --- labels that are none -------------------------------------------------------------------------
+
+
+def test_minus_one_of_ids_without_a_sign_is_nan():
+    ids = np.array([2**32 - 1, 0], np.uint32)
+    assert np.array_equal(np.isnan(FUSED(X[:2], W, ids)), [True, False])
+    assert np.isnan(jax.grad(lambda x: FUSED(x, W, ids)[0])(X[:2])[0]).all()
+    assert np.isnan(jl.categorical.cross_entropy(X[:2] @ W, ids)[0])
 
 
 @pytest.mark.parametrize("wrong", [-1, V])
@@ -334,6 +398,21 @@ def test_the_bare_rows_too_sum_the_kernels_gradient_in_float32():
     np.testing.assert_array_equal(np.asarray(slope, np.float64), [[-rows / 2, rows / 2]])
 
 
+def test_float16_loses_nothing_to_the_shares_of_a_mean():
+    x, w = (jnp.asarray(array, jnp.float16) for array in (X, W))
+    shares = np.full(N, 2.0**-20, np.float32)
+
+    def scaled(x, w):
+        return 2.0**20 * jl.sum(FUSED)(x, w, IDS, weights=shares, chunk_size=4)
+
+    found, truth = jax.grad(scaled, (0, 1))(x, w), jax.grad(jl.sum(FUSED), (0, 1))(x, w, IDS, chunk_size=4)
+    for slope, true in zip(found, truth, strict=True):
+        assert slope.dtype == jnp.float16
+        np.testing.assert_allclose(
+            np.asarray(slope, np.float64), np.asarray(true, np.float64), rtol=2**-10, atol=2**-12
+        )
+
+
 def test_a_label_that_leads_by_seventeen_costs_what_it_costs():
     x, w = np.ones((1, 1), np.float32), np.array([[17.0, 0.0]], np.float32)
     value, slope = jax.value_and_grad(jl.mean(FUSED), 1)(x, w, np.array([0]))
@@ -354,13 +433,13 @@ def test_an_offset_of_all_logits_costs_no_digit():
 
 
 def filtered(x, w, epsilon):
-    return FUSED.weighted_total(
+    return FUSED.fusion.weighted_total(
         x, w, IDS, weights=jnp.asarray(WEIGHTS), gradient_filter=epsilon, chunk_size=4
     )
 
 
 def exact(x, w):
-    return FUSED.weighted_total(x, w, IDS, weights=jnp.asarray(WEIGHTS), chunk_size=4)
+    return FUSED.fusion.weighted_total(x, w, IDS, weights=jnp.asarray(WEIGHTS), chunk_size=4)
 
 
 @pytest.fixture
@@ -417,6 +496,29 @@ WRONG = {
     ),
     "too many labels": (ValueError, "`labels` .* must have the rows' shape", (X, W, np.append(IDS, 0)), {}),
     "one-hot flags": (TypeError, "class ids or distributions, got bool", (X, W, SHARES > 0), {}),
+    "one-hot integers": (
+        TypeError,
+        "class ids or distributions, got int",
+        (X, W, np.eye(V, dtype=int)[IDS]),
+        {},
+    ),
+    "a chunk of a part": (TypeError, "got float", (X, W, IDS), {"chunk_size": 2.5}),
+    "a chunk below nothing": (
+        ValueError,
+        "`chunk_size` must be 1 or more, got -3",
+        (X, W, IDS),
+        {"chunk_size": -3},
+    ),
+    "a chunk that is a flag": (TypeError, "`chunk_size` must be", (X, W, IDS), {"chunk_size": True}),
+    **{
+        f"a {name} a row": (
+            ValueError,
+            f"`{name}` must be one number, got shape",
+            (X, W, IDS),
+            {name: np.full(N, 0.5)},
+        )
+        for name in ("label_smoothing", "z_loss", "logit_softcap", "temperature", "gradient_filter")
+    },
     "distributions of other classes": (
         ValueError,
         "must be distributions of shape",
@@ -471,6 +573,25 @@ def test_a_mask_of_other_rows_is_refused():
 
 def test_a_traced_temperature_out_of_range_is_nan():
     assert np.isnan(jax.jit(lambda t: jl.mean(FUSED)(X, W, IDS, temperature=t))(-1.0))
+
+
+def test_a_backend_that_cannot_run_here_is_refused_and_auto_takes_the_next(monkeypatch):
+    able = _backends.BACKENDS[0]
+    unable = able._replace(name="elsewhere", refuses=lambda: "it needs another device")
+    monkeypatch.setattr(_backends, "BACKENDS", (unable, able))
+    jax.clear_caches()
+    assert np.isfinite(jl.mean(FUSED)(X, W, IDS))
+    with pytest.raises(ValueError, match=r"got 'elsewhere' \(elsewhere: it needs another device\)"):
+        jl.mean(FUSED)(X, W, IDS, backend="elsewhere")
+
+
+@pytest.mark.parametrize("loss", [FUSED, jl.categorical.cross_entropy], ids=["fused", "whole"])
+def test_options_may_be_bound_before(loss):
+    data = (X, W, IDS) if loss is FUSED else (X @ W, IDS)
+    bound = functools.partial(loss, ignore_index=int(IDS[0]), label_smoothing=0.1)
+    found = jl.mean(bound)(*data, where=MASK, label_smoothing=0.2)
+    truth = jl.mean(loss)(*data, ignore_index=int(IDS[0]), label_smoothing=0.2, where=MASK)
+    assert found == truth
 
 
 def test_a_named_backend_is_the_one_that_auto_takes():

@@ -18,6 +18,7 @@ from jaxloss._contracts.checks import (
     compute_dtype,
     is_off,
     on_trailing_axes,
+    one_number,
     own_mask,
     poison,
     spoil_outside,
@@ -35,7 +36,7 @@ from jaxloss._contracts.classes import (
     similarities,
     unless,
 )
-from jaxloss._contracts.distributions import are_distributions, composed, distributions, log_distributions
+from jaxloss._contracts.distributions import composed, distributions, log_distributions, sound
 from jaxloss._contracts.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ZERO_TO_ONE,
@@ -75,7 +76,6 @@ from jaxloss._contracts.heads import (
     for_classes,
     headed,
     labelled,
-    report_labels,
     rows_a_chunk,
     same_heads,
 )
@@ -139,7 +139,6 @@ __all__ = [
     "Labels",
     "Named",
     "alike",
-    "are_distributions",
     "batched",
     "binary_segmented",
     "class_scores",
@@ -169,12 +168,12 @@ __all__ = [
     "mixed",
     "named",
     "on_trailing_axes",
+    "one_number",
     "own_mask",
     "paired",
     "pixels_kept",
     "poison",
     "ranked",
-    "report_labels",
     "rows_a_chunk",
     "same_heads",
     "scalar_pairs",
@@ -185,6 +184,7 @@ __all__ = [
     "sequences_with_places",
     "shares_of",
     "similarities",
+    "sound",
     "spoil_outside",
     "tagged",
     "transduced",

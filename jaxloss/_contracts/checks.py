@@ -133,6 +133,14 @@ def on_trailing_axes(who: str, name: str, option: ArrayLike, data: Array) -> Arr
     return jnp.broadcast_to(option, data.shape)
 
 
+def one_number(who: str, **options: ArrayLike | None) -> None:
+    """Refuse an option that is not one for all rows, of those that are given."""
+    for name, option in options.items():
+        if option is not None and jnp.ndim(option) != 0:
+            msg = f"{who}: `{name}` must be one number, got shape {jnp.shape(option)}; give one for all rows."
+            raise ValueError(msg)
+
+
 def is_off(option: float | Array) -> bool:
     """Whether an option is known, when traced, to be zero: then its term need not be computed."""
     return isinstance(option, (int, float)) and option == 0

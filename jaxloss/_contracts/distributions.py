@@ -1,5 +1,7 @@
 """Rows that are distributions, given as shares or as logarithms."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -31,6 +33,11 @@ def are_distributions(shares: Array) -> Array:
     sums_to_one = jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK
     valid = sums_to_one & jnp.all(shares >= 0, axis=-1, keepdims=True)
     return jnp.broadcast_to(valid, shares.shape)
+
+
+def sound(shares: Array, dtype: Any) -> Array:
+    """Distributions in a dtype, NaN with NaN derivative in rows that are none."""
+    return shares.astype(dtype) * jnp.where(are_distributions(shares), jnp.ones((), dtype), jnp.nan)
 
 
 def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) -> tuple[Array, Array]:

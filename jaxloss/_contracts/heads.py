@@ -79,32 +79,42 @@ def for_classes(who: str, name: str, option: ArrayLike | None, classes: int, dty
     return array.astype(dtype)
 
 
-def labelled(who: str, name: str, labels: ArrayLike, rows: tuple[int, ...], classes: int) -> Array:
-    """Class ids, integer `[*rows]`, or distributions, floating `[*rows, V]`, beside logits not yet there."""
-    labels = wide(jnp.asarray(labels))
-    if labels.dtype == jnp.bool_ or jnp.issubdtype(labels.dtype, jnp.complexfloating):
+def labelled(
+    who: str,
+    labels: ArrayLike,
+    classes: int,
+    where: Array | None,
+    ignore_index: ArrayLike | None = None,
+    **beside: Array,
+) -> tuple[Array, Array | None]:
+    """Class ids, integer `[*rows]`, or distributions, floating `[*rows, V]`, beside logits not yet there.
+
+    Returned on one axis of rows, an id that is not kept 0; with the rows that are kept, None for all.
+    """
+    ((name, features),) = beside.items()
+    rows, labels = features.shape[:-1], wide(jnp.asarray(labels))
+    kept = None if where is None else where.reshape(-1)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        if labels.shape != (*rows, classes):
+            wanted = f"distributions of shape {(*rows, classes)}, or integer class ids of shape {rows}"
+            msg = f"{who}: `labels` {labels.shape} must be {wanted}; reshape or convert it."
+            raise ValueError(msg)
+        labels = labels.reshape(-1, classes)
+        if CHECKING.get():
+            named = labels if kept is None else jnp.where(kept[:, None], labels, 1 / classes)
+            distribution(who, "labels", named)
+        return labels, kept
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape == (*rows, classes):
         fix = "a one-hot row becomes a distribution with `.astype(jnp.float32)`"
-        refuse(who, name, "class ids or distributions", str(labels.dtype), fix)
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        one_a_row(who, "features", jnp.empty((*rows, 0)), name, labels, "id")
-    elif labels.shape != (*rows, classes):
-        msg = (
-            f"{who}: `{name}` {labels.shape} must be distributions of shape {(*rows, classes)}, or integer "
-            f"class ids of shape {rows}; reshape or convert it."
-        )
-        raise ValueError(msg)
-    return labels
-
-
-def report_labels(who: str, name: str, labels: Array, classes: int, kept: Array | None) -> None:
-    """Under `jl.checked` alone: an error that names the first label of a kept row that is none."""
-    if not CHECKING.get():
-        return
-    if labels.ndim == 1:
-        valid, wanted = (labels >= 0) & (labels < classes), f"[0, {classes})"
-        report(who, name, labels, valid if kept is None else valid | ~kept, wanted)
-    else:
-        distribution(who, name, labels if kept is None else jnp.where(kept[:, None], labels, 1 / classes))
+        refuse(who, "labels", "class ids or distributions", f"{labels.dtype} of shape {labels.shape}", fix)
+    one_a_row(who, name, features, "labels", labels, "id")
+    labels = labels.reshape(-1)
+    if ignore_index is not None:
+        named = labels != ignore_index
+        kept = named if kept is None else kept & named
+    labels = labels if kept is None else jnp.where(kept, labels, 0)
+    report(who, "labels", labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
+    return labels, kept
 
 
 def rows_a_chunk(who: str, chunk_size: object) -> int | None:

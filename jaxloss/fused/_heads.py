@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxloss.fused._products import Axes, Head, logits_of, parts, slopes_of_head
+from jaxloss.fused._sharding import spread
 from jaxloss.numerics import whole
 
 # Bytes of logits in a chunk, and rows that it has at least: every chunk reads and writes the kernel's
@@ -106,7 +107,7 @@ def _chunk_of(rows: Rows, chunks: _Chunks, index: Array) -> tuple[Rows, Array | 
 
 def _loop(plan: Plan, rows: Rows, body: Callable[[Any, Rows, Array | int], Any], carry: Any) -> Any:
     """`body(carry, chunk, start)` over the chunks in turn; without a loop where there is one."""
-    chunks = _chunks(plan, rows)
+    chunks, carry = _chunks(plan, rows), spread(carry, rows)
 
     def step(carry: Any, index: Array) -> tuple[Any, None]:
         return body(carry, *_chunk_of(rows, chunks, index)), None
@@ -130,12 +131,8 @@ def _tidy(chunk: Rows) -> Rows:
 
 
 def _logits(plan: Plan, chunk: Rows) -> list[Array]:
-    """In the weights' dtype, float32 at least; 0 in rows that are not kept, which is in any loss's domain."""
-    found = []
-    for head in chunk.heads:
-        logits = logits_of(head, plan.axes, chunk.weights.dtype)
-        found.append(logits if chunk.kept is None else jnp.where(chunk.kept[:, None], logits, 0))
-    return found
+    """In the weights' dtype, float32 at least. A select of the kept rows would store them once more."""
+    return [logits_of(head, plan.axes, chunk.weights.dtype) for head in chunk.heads]
 
 
 def _row_losses(plan: Plan, chunk: Rows) -> Array:
@@ -150,6 +147,7 @@ def _row_losses(plan: Plan, chunk: Rows) -> Array:
 
 def row_losses(plan: Plan, rows: Rows) -> Array:
     """One number a row. A derivative makes the logits of each chunk again."""
+    rows = spread(rows, rows)
     # The kernel's gradient is summed over the chunks in the dtype in which the loop gets the kernel.
     narrow = [head.kernel.dtype for head in rows.heads]
     heads = _with_kernels(rows.heads, [rows.weights.dtype] * len(narrow))
@@ -194,7 +192,17 @@ def weighted_total(plan: Plan, rows: Rows) -> Array:
         return value, tangent
 
     total.defjvp(rule, symbolic_zeros=True)
-    return total(rows)
+    rows = spread(rows, rows)
+    scale = _scale(rows)
+    return total(rows) if scale is None else scale * total(rows._replace(weights=rows.weights / scale))
+
+
+def _scale(rows: Rows) -> Array | None:
+    """The largest weight, if slopes are rounded to float16: at the shares of a mean it would lose them."""
+    if all(head.features.dtype != jnp.float16 for head in rows.heads):
+        return None
+    largest = lax.stop_gradient(jnp.max(jnp.abs(rows.weights), initial=0))
+    return jnp.where(largest == 0, 1, largest)
 
 
 def _is_zero(move: Any) -> bool:

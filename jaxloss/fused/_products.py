@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Bytes of the kernel's gradient that are made at a time: on a CPU they are to stay in its cache.
+# Bytes of the kernel's gradient, or of the slopes it is made of, at a time: on a CPU for its cache.
 _BLOCK = {"cpu": 1 << 23}
 _ACCELERATOR_BLOCK = 1 << 30
 # Classes that the gradient filter keeps, in one product.
@@ -75,9 +75,9 @@ def _kernel_slopes(features: Array, axes: Axes, slopes: Array, so_far: Array | N
     """The kernel's slopes so far and those of these rows, whose own array is never whole."""
     if so_far is None:
         return _of_kernel(features, axes, slopes, dtype)
-    classes, width = slopes.shape[1], features.shape[1]
+    classes, height = slopes.shape[1], max(features.shape)
     budget = _BLOCK.get(jax.default_backend(), _ACCELERATOR_BLOCK)
-    size = -(-classes // parts(classes, budget // (width * so_far.dtype.itemsize)))
+    size = -(-classes // parts(classes, budget // (height * so_far.dtype.itemsize)))
     whole, left = divmod(classes, size)
 
     def added(total: Array, start: Array | int, size: int) -> Array:

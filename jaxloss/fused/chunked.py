@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING
-from jaxloss._loss import card_of, check_options, compiled, fusion_of
+from jaxloss._loss import card_of, check_options, compiled, fusion_of, is_static
 
 RowLoss = Callable[..., Array]
 
@@ -117,9 +117,7 @@ def _in_chunks(loss: RowLoss, size: int, data: tuple[Any, ...], options: dict[st
     if count <= size or CHECKING.get():
         return loss(*data, **options)
     of_rows = {str(i): array for i, array in enumerate(data) if array.ndim}
-    fixed = {
-        name: value for name, value in options.items() if isinstance(value, (str, bool)) or callable(value)
-    }
+    fixed = {name: value for name, value in options.items() if is_static(name, value)}
     traced = {name: value for name, value in options.items() if name not in fixed}
     shared = {str(i): array for i, array in enumerate(data) if not array.ndim} | traced
 
@@ -251,6 +249,7 @@ def _size(rows: Any) -> int:
 
 
 def _refuse_coupled(loss: RowLoss) -> None:
+    loss = loss.func if isinstance(loss, functools.partial) else loss
     card, fusion = card_of(loss), fusion_of(loss)
     if fusion is not None:
         msg = f"chunked({fusion.name}): it goes by chunks already; set its `chunk_size` instead."

@@ -14,13 +14,13 @@ from jaxloss._contracts import (
     POSITIVE,
     UNIT,
     Labels,
-    are_distributions,
     compute_dtype,
     headed,
     labelled,
-    report_labels,
+    one_number,
     rows_a_chunk,
     same_heads,
+    sound,
 )
 from jaxloss._loss import fused
 from jaxloss.fused._backends import chosen
@@ -63,8 +63,7 @@ def _distillation(
     if labels is None:
         return softened
     if labels.ndim == student.ndim:
-        sound = are_distributions(labels)
-        labels = labels.astype(student.dtype) * jnp.where(sound, jnp.ones((), student.dtype), jnp.nan)
+        labels = sound(labels, student.dtype)
     return softened + (1 - alpha) * numerics.class_surprise(student, labels, None, None)
 
 
@@ -207,15 +206,12 @@ def _prepared(
     )
     axis, dtype = kernel_layout.index("v"), compute_dtype(heads[0].features, heads[1].features)
     same_heads(who, axis, **student | teacher)
+    one_number(who, **numbers)
     shape, classes = heads[0].features.shape[:-1], heads[0].kernel.shape[axis]
-    kept = None if where is None else where.reshape(-1)
-    own = ()
+    own, kept = (), None if where is None else where.reshape(-1)
     if labels is not None:
-        labels = labelled(who, "labels", labels, shape, classes)
-        labels = labels.reshape(-1, *labels.shape[len(shape) :])
-        labels = labels if kept is None or labels.ndim > 1 else jnp.where(kept, labels, 0)
-        report_labels(who, "labels", labels, classes, kept)
-        own = (labels,)
+        of_rows, kept = labelled(who, labels, classes, where, student_features=heads[0].features)
+        own = (of_rows,)
     rows = Rows(
         heads=tuple(h._replace(features=h.features.reshape(-1, h.features.shape[-1])) for h in heads),
         own=own,

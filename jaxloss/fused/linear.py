@@ -13,13 +13,13 @@ from jaxloss._contracts import (
     NON_NEGATIVE,
     POSITIVE,
     Labels,
-    are_distributions,
     compute_dtype,
     for_classes,
     headed,
     labelled,
-    report_labels,
+    one_number,
     rows_a_chunk,
+    sound,
 )
 from jaxloss._loss import fused
 from jaxloss.fused._backends import chosen
@@ -163,9 +163,10 @@ def _prepared(
 ) -> tuple[Plan, Rows, tuple[int, ...]]:
     """The arguments checked, the rows on one axis; third, the rows' shape."""
     features, kernel, bias = headed(_WHO, kernel_layout, bias, features=features, kernel=kernel)
+    one_number(_WHO, gradient_filter=gradient_filter, **numbers)
     shape, classes = features.shape[:-1], kernel.shape[kernel_layout.index("v")]
-    labels, dtype = labelled(_WHO, "labels", labels, shape, classes), compute_dtype(features)
-    labels, kept = _of_kept(labels, len(shape), classes, where, ignore_index)
+    labels, kept = labelled(_WHO, labels, classes, where, ignore_index, features=features)
+    dtype = compute_dtype(features)
     given = {"class_weights": for_classes(_WHO, "class_weights", class_weights, classes, dtype)}
     given |= {name: number for name, number in numbers.items() if not _is_idle(name, number)}
     negligible = None if gradient_filter is None else jnp.asarray(gradient_filter, dtype)
@@ -178,21 +179,6 @@ def _prepared(
         negligible=None if negligible is None else lax.stop_gradient(negligible),
     )
     return Plan(_surprises, kernel_layout, rows_a_chunk(_WHO, chunk_size)), rows, shape
-
-
-def _of_kept(
-    labels: Array, rows: int, classes: int, where: Array | None, ignore_index: int | Array | None
-) -> tuple[Array, Array | None]:
-    """Labels on one axis of rows, an id that is not kept 0; and which rows are kept, None for all."""
-    kept = None if where is None else where.reshape(-1)
-    labels = labels.reshape(-1, *labels.shape[rows:])
-    if labels.ndim == 1:
-        if ignore_index is not None:
-            named = labels != ignore_index
-            kept = named if kept is None else kept & named
-        labels = labels if kept is None else jnp.where(kept, labels, 0)
-    report_labels(_WHO, "labels", labels, classes, kept)
-    return labels, kept
 
 
 def _is_idle(name: str, number: float | Array | None) -> bool:
@@ -216,7 +202,7 @@ def _surprises(
         logits = numerics.soft_cap(logits, logit_softcap)
     if temperature is not None:
         logits = logits / temperature
-    if labels.ndim < logits.ndim and (class_weights is None or label_smoothing is None):
+    if labels.ndim < logits.ndim:
         losses, normaliser = _of_ids(logits, labels, class_weights, label_smoothing)
     else:
         losses = _of_distributions(logits, labels, class_weights, label_smoothing)
@@ -227,18 +213,19 @@ def _surprises(
 def _of_ids(logits: Array, ids: Array, weights: Array | None, smoothing: Array | None) -> tuple[Array, Array]:
     """−w_y log p_y, or that smoothed as in `categorical.cross_entropy`; and log Σ e^z."""
     surprise, log_sum = numerics.surprise_and_log_normaliser(logits, ids)
+    classes = logits.shape[-1]
+    losses, shares = surprise, jnp.full((1, classes), 1 / classes, logits.dtype)
     if weights is not None:
-        surprise = numerics.pick(jnp.broadcast_to(weights, logits.shape), ids) * surprise
+        losses = numerics.pick(jnp.broadcast_to(weights, logits.shape), ids) * surprise
+        shares = shares * weights[None, :]
     if smoothing is not None:
-        mean = jnp.sum(logits * (1 / logits.shape[-1]), axis=-1)
-        surprise = surprise + smoothing * (numerics.pick(logits, ids) - mean)
-    return surprise, log_sum + numerics.class_pivot(logits)
+        # −Σ w log p = Σ w (−log p_y + z_y − z): no array of every −log p.
+        of_all = jnp.sum(shares) * (surprise + numerics.pick(logits, ids)) - jnp.sum(shares * logits, axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * of_all
+    return losses, log_sum + numerics.class_pivot(logits)
 
 
 def _of_distributions(logits: Array, labels: Array, weights: Array | None, smoothing: Array | None) -> Array:
-    """Σ −w t log p of distributions, or of ids that are weighted and smoothed."""
-    if labels.ndim == logits.ndim:
-        sound = are_distributions(labels)
-        labels = labels.astype(logits.dtype) * jnp.where(sound, jnp.ones((), logits.dtype), jnp.nan)
+    """Σ −w t log p of distributions."""
     weights = None if weights is None else jnp.broadcast_to(weights, logits.shape)
-    return numerics.class_surprise(logits, labels, weights, smoothing)
+    return numerics.class_surprise(logits, sound(labels, logits.dtype), weights, smoothing)

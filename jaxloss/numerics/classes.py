@@ -41,7 +41,8 @@ def pick(values: Array, ids: Array) -> Array:
     no gradient scatters; it is NaN for an id that names none.
     """
     classes = values.shape[-1]
-    named = jnp.where(ids < 0, classes, ids)[..., None]
+    # Not left to the fill: an id of 2³² − 1 would wrap to −1, and that to the last class.
+    named = jnp.where((ids < 0) | (ids >= classes), classes, ids)[..., None]
     return jnp.take_along_axis(values, named, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
