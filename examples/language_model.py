@@ -168,8 +168,8 @@ def report(curves: dict[str, list[float]], memory: dict[str, int], console: Cons
             )
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
-    """Train with every head and print what came of it."""
+def main(arguments: Sequence[str] | None = None) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Train with every head and print what came of it: the curves, and the bytes of temporaries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=16)
@@ -188,8 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
     params = initial(jax.random.key(0), len(pieces), given.width)
     runs = {name: train(objective, params, batches, given.rate) for name, objective in HEADS.items()}
     curves = {name: losses for name, (losses, _) in runs.items()}
-    report(curves, {name: size for name, (_, size) in runs.items()}, console)
-    return curves
+    memory = {name: size for name, (_, size) in runs.items()}
+    report(curves, memory, console)
+    return curves, memory
 
 
 if __name__ == "__main__":
