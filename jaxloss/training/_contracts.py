@@ -190,14 +190,24 @@ def positive_count(who: str, name: str, value: int) -> int:
 
 
 def require_epochs(epochs: int, batches: object, validation: object, patience: int | None) -> None:
-    """Refuse epochs that are no count, and batches that do not last for them."""
+    """Refuse epochs that are no count, and batches that are none or do not last for them."""
     positive_count("fit", "epochs", epochs)
     if patience is not None:
         positive_count("fit", "patience", patience)
         if validation is None:
             msg = "fit: `patience` counts epochs without a lower validation loss; give `validation` batches."
             raise ValueError(msg)
-    for name, source in (("batches", batches), ("validation", validation)):
+    given = (
+        (("batches", batches),) if validation is None else (("batches", batches), ("validation", validation))
+    )
+    for name, source in given:
+        # `iter` itself would start a loader's workers.
+        if not any(hasattr(source, form) for form in ("__iter__", "__getitem__", "__call__")):
+            msg = (
+                f"fit: `{name}` must be an iterable of batches, or a function of the epoch's number, got "
+                f"{type(source).__name__}; for one batch write `[(x, y)]`."
+            )
+            raise TypeError(msg)
         if epochs > 1 and isinstance(source, Iterator):
             msg = (
                 f"fit: `{name}` is used up by its first pass, and `epochs` is {epochs}; pass a list, a "

@@ -251,8 +251,11 @@ def _loop(evaluate: Callable, advance: Callable, start: PyTree, limits: _Limits,
 
         def halt() -> tuple[PyTree, PyTree, Array]:
             finite = jnp.isfinite(loss)
-            last = jax.tree.map(partial(jnp.where, finite), run.current, run.finite)
-            return run.current, last, jnp.where(finite, run.step, jnp.maximum(run.step - 1, 0))
+            return (
+                run.current,
+                where(finite, run.current, run.finite),
+                jnp.where(finite, run.step, jnp.maximum(run.step - 1, 0)),
+            )
 
         current, finite, step = lax.cond(reason == _RUNNING, proceed, halt)
         return _Run(current, finite, loss, run.history.at[run.step].set(loss), step, reason)
@@ -282,6 +285,11 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
 def all_finite(tree: PyTree) -> Array:
     """Whether no number in the tree is NaN or infinite."""
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def where(chosen: Array, new: PyTree, old: PyTree) -> PyTree:
+    """One of two trees of one structure."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)
 
 
 # --- one compiled loop an objective and an optimizer ----------------------------------------------
