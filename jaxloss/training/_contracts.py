@@ -86,6 +86,17 @@ def require_scalar(who: str, loss: object) -> None:
         raise TypeError(msg)
 
 
+def pair(who: str, returned: object) -> tuple:
+    """What an objective with `has_aux` returns: the loss, and anything."""
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        msg = (
+            f"{who}: with `has_aux` the `objective` must return a pair, the loss and what else is wanted, "
+            f"got {_described(returned)}; return `loss, aux`, or leave `has_aux` out."
+        )
+        raise TypeError(msg)
+    return tuple(returned)
+
+
 def require_partial(who: str, part: object) -> None:
     """Refuse what is not a mean yet to be divided, whose parts would not add up."""
     if not isinstance(part, PartialMean):
@@ -107,6 +118,8 @@ def require_partial(who: str, part: object) -> None:
 
 
 def _described(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (Array, np.ndarray, np.generic, int, float)):
         return f"{jnp.result_type(value)}{list(jnp.shape(value))}"
     return type(value).__name__

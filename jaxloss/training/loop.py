@@ -113,9 +113,9 @@ def fit(
         θ_{i+1} = θ_i + u(∂L/∂θ of batch i)     for each batch of each epoch
 
     A loss or an update that is not finite stops the run: a `BatchError` names the batch and carries the
-    parameters before it. (A gradient that overflows the optimizer's own memory, as Adam's g² beyond 1e38, may
-    leave an update of 0, which is finite: clip it.) The next two batches are read and copied to the device
-    while one is computed.
+    parameters before it. (A gradient that overflows the optimizer's own memory, Adam's g² in float32 from
+    1e19 on, may leave an update of 0, which is finite and is not seen: clip it.) The next two batches are
+    read and copied to the device while one is computed.
 
     Args:
         objective: `objective(params, *batch)` -> floating scalar or `PartialMean`; with `validation` or
