@@ -156,8 +156,8 @@ _NO_WEIGHT = (
 _SEARCH = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
 _NO_SEARCH = (
     "accumulate: `optimizer` must not search along a line, got one that does, as `optax.lbfgs()`: it "
-    "evaluates the objective anew, on rows that are gone. Give it `linesearch=None` and a learning rate, or the whole "
-    "batch to `train_step(..., microbatches=k)`."
+    "evaluates the objective anew, on rows that are gone. Give it `linesearch=None` and a learning rate, or "
+    "the whole batch to `train_step(..., microbatches=k)`."
 )
 
 

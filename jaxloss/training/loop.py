@@ -114,7 +114,7 @@ def fit(
 
     A loss or an update that is not finite stops the run: a `BatchError` names the batch and carries the
     parameters before it. (A gradient that overflows the optimizer's own memory, Adam's g² in float32 from
-    1e19 on, may leave an update of 0, which is finite and is not seen: clip it.) The next two batches are
+    2e19 on, may leave an update of 0, which is finite and is not seen: clip it.) The next two batches are
     read and copied to the device while one is computed.
 
     Args:
