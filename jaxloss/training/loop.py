@@ -173,7 +173,8 @@ def fit(
 
     with _checkpoints.opened(checkpoint) as store:
         if saved := store.restore(state[:2]):
-            state = _State(*saved[0], _read(saved[1]))
+            (run, best), told = saved
+            state = _State(run, best, _read(told))
         _require_validation(objective, state, validation)
         while (reason := reason or _over(state.record, epochs, patience)) is None:
             title = f"epoch {len(state.record.history) + 1}/{epochs}"
@@ -223,8 +224,8 @@ def _guarded(
         params, opt_state, (loss, weight) = step(run.params, run.opt_state, *batch)
         added = opt_state.totals if isinstance(opt_state, Accumulated) else ()
         fine = run.fine & jnp.isfinite(loss) & all_finite((params, added))
-        moved = where(fine, (params, opt_state), (run.params, run.opt_state))
-        return _Run(*moved, fine), _Seen(loss, jnp.sum(weight), fine)
+        params, opt_state = where(fine, (params, opt_state), (run.params, run.opt_state))
+        return _Run(params, opt_state, fine), _Seen(loss, jnp.sum(weight), fine)
 
     return jax.jit(guarded, donate_argnums=0)
 
@@ -317,7 +318,7 @@ def _over(record: _Record, epochs: int, patience: int | None) -> str | None:
     return "epochs" if done >= epochs else None
 
 
-def _is_true(answer: object) -> bool:
+def _is_true(answer: Any) -> bool:
     """Whether it is True, Python's or NumPy's or JAX's; not whatever equals it, and no array of many."""
     number = getattr(answer, "dtype", None) == np.bool_ and np.ndim(answer) == 0
     return answer is True or (number and bool(answer))
