@@ -116,6 +116,34 @@ def test_the_gradients_of_narrow_parameters_add_up_in_float32_and_are_rounded_on
     assert params == jnp.bfloat16(-263.0 / 8)
 
 
+@pytest.mark.parametrize("optimizer", [PLAIN, accumulate(PLAIN, every=1)], ids=["parts", "steps"])
+@pytest.mark.parametrize("microbatches", [1, 4])
+def test_the_gradient_of_a_total_beyond_float16_is_the_mean_gradient(optimizer, microbatches):
+    # ∂ of each row is −3, of all their total −786432; float16 ends at 65504.
+    x = jnp.ones((2**18, 1), jnp.float16)
+
+    def flat(p, x):
+        return jl.partial_mean(lambda r: r)(-3.0 * (x @ p))
+
+    step = train_step(flat, optimizer, donate=False, microbatches=microbatches)
+    start = jnp.zeros(1, jnp.float16)
+    params, _, _ = step(start, optimizer.init(start), x)
+    assert params.dtype == jnp.float16
+    np.testing.assert_allclose(np.asarray(params, float), 3.0, rtol=1e-3)
+
+
+def test_a_microbatch_of_no_weight_keeps_the_gradient_of_its_total():
+    # Weights 1 and −1: nothing to divide by, and a total that counts.
+    signs, slopes = np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, 2.0, 3.0, 7.0])
+
+    def linear(p, slope, w):
+        return jl.PartialMean(jnp.sum(p * slope * w), jnp.sum(w))
+
+    step = train_step(linear, PLAIN, donate=False, microbatches=2)
+    params, _, _ = step(jnp.zeros(()), PLAIN.init(jnp.zeros(())), slopes, signs)
+    np.testing.assert_allclose(params, -np.sum(signs * slopes) / np.sum(signs), rtol=1e-14)
+
+
 def test_what_else_the_objective_returns_comes_back_by_microbatch():
     def with_rows(params, x, y):
         return part(x @ params, y), x[:, 0]
@@ -324,6 +352,55 @@ def test_a_number_of_parts_that_is_no_count_is_refused(k, error):
         train_step(objective, PLAIN, microbatches=k)
     with pytest.raises(error, match="accumulate: `every` must be"):
         accumulate(PLAIN, every=k)
+
+
+@pytest.mark.parametrize("optimizer", [PLAIN, accumulate(PLAIN, every=2)], ids=["whole", "steps"])
+@pytest.mark.parametrize("microbatches", [1, MICROBATCHES])
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        (lambda loss: loss, "PartialMean"),
+        (lambda loss: loss.value(), r"float64\[\]"),
+        (lambda loss: (loss, 1.0, 2.0), "a tuple of 3"),
+    ],
+)
+def test_with_aux_an_objective_that_returns_no_pair_is_refused(optimizer, microbatches, returned, got):
+    step = train_step(
+        lambda p, x, y: returned(part(x @ p, y)),
+        optimizer,
+        has_aux=True,
+        donate=False,
+        microbatches=microbatches,
+    )
+    words = f"train_step: with `has_aux` the `objective` must return a pair, .* got {got}; return `loss, aux`"
+    with pytest.raises(TypeError, match=words):
+        step(jnp.asarray(START), optimizer.init(jnp.asarray(START)), X, Y)
+
+
+@pytest.mark.parametrize(
+    "search", [optax.lbfgs(), optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))]
+)
+def test_a_line_search_over_rows_that_are_gone_is_refused(search):
+    optimizer = accumulate(search, every=2)
+    with pytest.raises(TypeError, match=r"accumulate: `optimizer` must not search .*`linesearch=None`"):
+        _step_with(objective, optimizer, 1)(
+            jnp.asarray(START), optimizer.init(jnp.asarray(START)), X, Y, KEPT, WEIGHTS
+        )
+
+
+def test_a_line_search_that_is_given_what_to_evaluate_may_be_inside():
+    optimizer = accumulate(optax.lbfgs(), every=1)
+    total = lambda p: objective(p, X, Y, KEPT, WEIGHTS).total  # noqa: E731
+    weight, start = np.sum(KEPT * WEIGHTS), jnp.asarray(START)
+    updates, _ = optimizer.update(
+        jax.grad(total)(start),
+        optimizer.init(start),
+        start,
+        weight=weight,
+        loss=total(start),
+        value_fn=lambda p: total(p) / weight,
+    )
+    assert total(start + updates) < total(start)
 
 
 def test_accumulation_inside_a_chain_is_refused():

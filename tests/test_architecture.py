@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "fused.*": BASE | CORE | {"fused"},
     "adapters": set(),
     "adapters.boosting": BASE | CORE,
-    "adapters.optax": BASE | {"numerics", "training", "optax"},
+    "adapters.optax": BASE | {"_contracts", "numerics", "training", "optax"},
     "adapters.scipy": BASE | {"training"},
     "adapters.sklearn": BASE | CORE | {"reduction", "sklearn"},
     # Optax's names without Optax.
@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "adapters.*": BASE | CORE | {"adapters", "losses"},
     "training": {"training"},
     "training.*": BASE | {"numerics", "reduction", "training"},
-    "training.descent": BASE | {"reduction", "training", "optax lazily"},
+    "training.accumulation": BASE | {"_contracts", "numerics", "reduction", "training"},
+    "training.descent": BASE | {"_contracts", "reduction", "training", "optax lazily"},
     "training._progress": {"rich lazily"},
     "training._checkpoints": BASE | {"orbax lazily"},
     "training.adaptive": BASE | CORE | {"training"},

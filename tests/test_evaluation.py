@@ -1,5 +1,6 @@
 """Streams against NumPy's float64 over all rows at once."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import jaxloss as jl
 from jaxloss.training import BatchError, evaluate
 from jaxloss.training import _progress as bars
-from jaxloss.training._stream import AHEAD
+from jaxloss.training._stream import AHEAD, in_order
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.normal(size=(50, 3)), RNG.normal(size=50)
@@ -135,6 +136,21 @@ def test_the_number_of_batches_costs_no_digit():
     assert evaluate(total_of, None, totals) == truth
 
 
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+def test_millions_of_rows_summed_in_float32_agree_with_float64(size):
+    rows = np.random.default_rng(11).normal(size=(4_000_000, 2)).astype(np.float32)
+    slope = jnp.float32(0.5)
+
+    def line(slope, rows):
+        return jl.partial_mean(jl.robust.huber)(slope * rows[:, 0], rows[:, 1], delta=1.0)
+
+    residual = np.abs(np.float64(0.5) * rows[:, 0] - rows[:, 1])
+    truth = np.mean(np.where(residual <= 1, residual**2 / 2, residual - 0.5))
+    found = evaluate(line, slope, (rows[i : i + size] for i in range(0, len(rows), size)))
+    assert line(slope, rows[:8]).total.dtype == np.float32
+    np.testing.assert_allclose(found, truth, rtol=1e-7)
+
+
 def test_sums_in_float64_lose_nothing_either():
     totals = [1e16] + [1.0] * 10 + [-1e16]
     assert sum(totals) != 10.0
@@ -194,6 +210,34 @@ def test_no_more_batches_are_read_ahead_than_said():
     assert len(done) == 8
 
 
+def test_as_many_batches_are_read_ahead_as_said():
+    read = []
+
+    def started():
+        for i in range(6):
+            read.append(i)
+            yield np.float64(i)
+
+    ahead = [len(read) - done for done, _ in enumerate(in_order(started(), BatchError), start=1)]
+    assert ahead == [AHEAD] * (6 - AHEAD) + [*range(AHEAD)][::-1]
+
+
+@dataclasses.dataclass
+class Line:
+    """An objective that has no hash, as a module that holds arrays has none."""
+
+    slope: np.ndarray
+
+    def __call__(self, offset, x, y):
+        return part(x @ self.slope + offset, y)
+
+
+def test_an_objective_without_a_hash_is_evaluated():
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Line(THETA))
+    np.testing.assert_allclose(evaluate(Line(THETA), 0.0, sliced()), TRUTH, rtol=1e-14)
+
+
 # --- failures ---------------------------------------------------------------------------------
 
 
@@ -233,6 +277,14 @@ def test_a_batch_that_fails_is_named_and_the_sums_before_it_are_kept(source, wor
         residual = (X @ THETA - Y)[: 8 * at]
         assert kept.total.dtype == kept.weight.dtype == np.float64
         np.testing.assert_allclose([kept.total, kept.weight], [np.sum(residual**2), 8 * at], rtol=1e-14)
+
+
+def test_the_words_for_a_failed_first_batch_promise_nothing():
+    with pytest.raises(BatchError) as caught:
+        evaluate(objective, THETA, with_nan(0))
+    message = str(caught.value)
+    assert message.endswith("`jax.debug_nans(True)` the operation that any other comes from.")
+    assert "`jl.checked(objective)` on that batch names a value outside a loss's domain" in message
 
 
 def test_a_failed_batch_may_come_from_another_process():

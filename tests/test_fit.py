@@ -128,15 +128,46 @@ def test_callbacks_see_each_epoch_and_may_stop_it():
     assert len(seen) == 3
 
 
+@pytest.mark.parametrize(
+    "answer", [True, np.True_, np.array(True), jnp.asarray(True)], ids=lambda a: type(a).__name__
+)
+def test_a_callback_stops_it_by_true_of_any_kind(answer):
+    found = fit(objective, START, BATCHES, ADAM, epochs=3, callbacks=[lambda epoch, params: answer])
+    assert (found.reason, len(found.history)) == ("callback", 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [1, 1.0, np.ones(2, bool), np.float64(1.0), jnp.ones(2, bool), "yes", [True]]
+)
+def test_a_callback_that_returns_anything_else_does_not(answer):
+    found = fit(objective, START, BATCHES, ADAM, epochs=2, callbacks=[lambda epoch, params: answer])
+    assert (found.reason, len(found.history)) == ("epochs", 2)
+
+
+def masked(params, x, y, where):
+    return part(x @ params["w"], y, where=where)
+
+
+UNEVEN = [(*batch, np.arange(8) < n) for batch, n in zip(BATCHES, (8, 1, 2, 0, 5), strict=True)]
+
+
+@pytest.mark.parametrize("microbatches", [1, 4])
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(microbatches):
+    still = optax.sgd(0.0)
+    found = fit(masked, START, UNEVEN, still, epochs=2, microbatches=microbatches)
+    truth = evaluate(masked, START, UNEVEN)
+    np.testing.assert_allclose([epoch.loss for epoch in found.history], truth, rtol=1e-12)
+
+
+def test_the_loss_of_an_epoch_of_which_no_row_is_kept_is_zero():
+    nothing = [(*batch, np.zeros(8, bool)) for batch in BATCHES]
+    assert fit(masked, START, nothing, ADAM, epochs=1).history[0].loss == 0.0
+
+
 def test_microbatches_and_accumulation_are_those_of_train_step():
-    kept = [(*batch, np.arange(8) < n) for batch, n in zip(BATCHES, (8, 1, 2, 0, 5), strict=True)]
-
-    def masked(params, x, y, where):
-        return part(x @ params["w"], y, where=where)
-
-    together = [tuple(np.concatenate(arrays) for arrays in zip(*kept, strict=True))]
+    together = [tuple(np.concatenate(arrays) for arrays in zip(*UNEVEN, strict=True))]
     wanted = fit(masked, START, together, ADAM, epochs=4).last["w"]
-    found = fit(masked, START, kept, accumulate(ADAM, every=5), epochs=4, microbatches=4).last["w"]
+    found = fit(masked, START, UNEVEN, accumulate(ADAM, every=5), epochs=4, microbatches=4).last["w"]
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
@@ -203,11 +234,65 @@ def test_a_loader_that_fails_loses_no_step():
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_what_the_optimizer_holds_is_not_given_away():
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))
+    first = fit(objective, START, BATCHES, noisy, epochs=1).last["w"]
+    np.testing.assert_array_equal(fit(objective, START, BATCHES, noisy, epochs=1).last["w"], first)
+
+
+def broken_on_the_device(at):
+    """An objective that a callback breaks off in the batch whose first target is 100."""
+
+    def refuse(first):
+        if first == 100.0:
+            raise RuntimeError("the device burns")
+        return np.zeros_like(first)
+
+    def burning(params, x, y):
+        cost = jax.pure_callback(refuse, jax.ShapeDtypeStruct((), y.dtype), y[0], vmap_method="sequential")
+        found = objective(params, x, y)
+        return jl.PartialMean(found.total + jax.lax.stop_gradient(cost), found.weight)
+
+    batches = [
+        (x, np.where(np.arange(8) == 0, 100.0, y) if i == at else y) for i, (x, y) in enumerate(BATCHES)
+    ]
+    return burning, lambda epoch: batches if epoch else BATCHES
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_what_is_lost_with_the_device_is_said_to_be_and_the_best_epoch_is_kept(at):
+    burning, batches = broken_on_the_device(at)
+    for validation in (HELD_OUT, None):
+        words = rf"batch {at} of epoch 1 failed: .*\. The parameters were lost in it.*`checkpoint`"
+        with pytest.raises(BatchError, match=f"(?s){words}") as caught:
+            fit(burning, START, batches, ADAM, epochs=3, validation=validation)
+        partial = caught.value.partial
+        assert (partial.last, partial.opt_state, len(partial.history)) == (None, None, 1)
+        if validation is None:
+            assert partial.params is None
+        else:
+            np.testing.assert_allclose(partial.params["w"], plain_loop(ADAM, 1)[0][0], rtol=1e-12)
+
+
 def test_validation_that_fails_loses_no_epoch():
     nan = [(X[40:], np.full(8, np.nan))]
     with pytest.raises(BatchError, match="fit: validation after epoch 0 failed; evaluate: batch 0") as caught:
         fit(objective, START, BATCHES, ADAM, epochs=2, validation=nan)
     np.testing.assert_allclose(caught.value.partial.last["w"], plain_loop(ADAM, 1)[0][0], rtol=1e-12)
+
+
+def test_validation_that_ends_before_it_begins_loses_no_epoch():
+    with pytest.raises(
+        BatchError, match="fit: validation after epoch 0 failed; evaluate: `batches` is empty"
+    ) as caught:
+        fit(objective, START, BATCHES, ADAM, epochs=1, validation=iter([]))
+    np.testing.assert_allclose(caught.value.partial.last["w"], plain_loop(ADAM, 1)[0][0], rtol=1e-12)
+
+
+def test_the_words_for_a_first_batch_promise_nothing():
+    with pytest.raises(BatchError) as caught:
+        fit(objective, START, BATCHES, ADAM, epochs=1, microbatches=3)
+    assert str(caught.value).endswith("or choose a divisor of 8.")
 
 
 # --- kept and taken up again ------------------------------------------------------------------
@@ -283,6 +368,31 @@ def test_a_run_that_is_over_goes_on_for_more_epochs_and_no_fewer(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, found[:3], truth[:3])
 
 
+def test_a_key_of_the_optimizer_is_kept_and_taken_up_again(tmp_path):
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1))
+    kept(tmp_path, 1, optimizer=noisy)
+    found = kept(tmp_path, 2, optimizer=noisy)
+    wanted = fit(objective, START, BATCHES, noisy, epochs=2)
+    np.testing.assert_array_equal(found.last["w"], wanted.last["w"])
+    keys = [jax.random.key_data(run.opt_state[0].rng_key) for run in (found, wanted)]
+    np.testing.assert_array_equal(*keys)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_epoch_taken_up_again_with_fewer_batches_than_are_done_is_refused(tmp_path, left):
+    def dies(epoch):
+        yield from BATCHES[:2]
+        raise OSError("disk on fire")
+
+    with pytest.raises(BatchError, match="disk on fire"):
+        kept(tmp_path, 1, batches=dies, save_every=2)
+    with pytest.raises(BatchError, match=f"of which 2 of this epoch are done, got {left} in all") as caught:
+        kept(tmp_path, 1, batches=BATCHES[:left], save_every=2)
+    assert caught.value.partial.history == ()
+    found = kept(tmp_path, 1, save_every=2)
+    np.testing.assert_array_equal(found.last["w"], fit(objective, START, BATCHES, ADAM, epochs=1).last["w"])
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     kept(tmp_path, 1)
     with pytest.raises(
@@ -313,7 +423,13 @@ def test_without_orbax_a_checkpoint_says_what_to_install(monkeypatch, tmp_path):
         ({"batches": []}, ValueError, "`batches` is empty"),
         ({"batches": iter(BATCHES)}, ValueError, "`batches` is used up by its first pass, and `epochs` is 2"),
         ({"validation": iter(HELD_OUT)}, ValueError, "`validation` is used up by its first pass"),
-        ({"validation": []}, ValueError, "evaluate: `batches` is empty"),
+        ({"validation": []}, ValueError, "fit: `validation` is empty"),
+        (
+            {"batches": 5},
+            TypeError,
+            "`batches` must be an iterable .* function of the epoch's number, got int",
+        ),
+        ({"validation": 5}, TypeError, "`validation` must be an iterable .*, got int"),
         ({"patience": 2}, ValueError, "`patience` counts epochs .* give `validation`"),
         ({"patience": 0, "validation": HELD_OUT}, ValueError, "`patience` must be at least 1"),
         ({"save_every": 2}, ValueError, "`save_every` needs a directory"),
@@ -343,6 +459,17 @@ def test_what_cannot_be_trained_is_refused(options, error, words):
         fit(**given)
 
 
-def test_validation_of_a_scalar_objective_is_refused():
-    with pytest.raises(TypeError, match=r"must return a `PartialMean`.*jl\.partial_mean\(loss\)"):
-        fit(lambda p, x, y: jl.mse(x @ p["w"], y), START, BATCHES, ADAM, epochs=1, validation=HELD_OUT)
+def unread():
+    raise AssertionError("a batch was read before what cannot be validated was refused")
+    yield
+
+
+def test_validation_of_a_scalar_objective_is_refused_before_the_first_step():
+    with pytest.raises(TypeError, match=r"fit: .*must return a `PartialMean`.*jl\.partial_mean\(loss\)"):
+        fit(lambda p, x, y: jl.mse(x @ p["w"], y), START, unread(), ADAM, epochs=1, validation=HELD_OUT)
+
+
+def test_a_validation_batch_of_another_shape_is_refused_before_the_first_step():
+    with pytest.raises(ValueError, match="must have one shape") as caught:
+        fit(objective, START, unread(), ADAM, epochs=1, validation=[(X[40:], Y[41:])])
+    assert "first batch of `validation`" in "".join(caught.value.__notes__)

@@ -9,6 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
+from jaxloss._contracts import compute_dtype
 from jaxloss.numerics import divide
 from jaxloss.training import accumulation, descent
 from jaxloss.training._contracts import positive_count, positive_rate, require_floating
@@ -91,7 +92,8 @@ def accumulate(
 
     Args:
         optimizer: any Optax optimizer; one that takes extra arguments is given `grad` and `value`, the
-            mean loss of those rows. A line search evaluates the objective anew, and has no place here.
+            mean loss of those rows. A line search evaluates the objective anew, and is refused unless
+            `update` is given a `value_fn` of your own.
         every: how many steps make one update, at least 1.
 
     Returns:
@@ -101,13 +103,14 @@ def accumulate(
         an optimizer inside gets its `value`; other extra arguments are passed on as they are.
 
     Raises:
-        TypeError, ValueError: `every` is not a positive integer; the update is not given the weight.
+        TypeError, ValueError: `every` is not a positive integer; the update is not given the weight, nor a
+            line search inside the `value_fn` that it needs.
     """
     every = positive_count("accumulate", "every", every)
     inside = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> accumulation.Accumulated:
-        totals = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), accumulation.wide_dtype(leaf)), params)
+        totals = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), compute_dtype(leaf)), params)
         steps, weight, loss = jnp.zeros((), jnp.int32), jnp.zeros((), float), jnp.zeros((), float)
         return accumulation.Accumulated(steps, totals, weight, loss, optimizer.init(params))
 
@@ -122,6 +125,8 @@ def accumulate(
     ) -> tuple[PyTree, accumulation.Accumulated]:
         if weight is None:
             raise ValueError(_NO_WEIGHT)
+        if "value_fn" not in extra and _searches(state.inner):
+            raise TypeError(_NO_SEARCH)
         sums = accumulation.added(state, updates, weight, loss)
         like = updates if params is None else params
 
@@ -146,6 +151,20 @@ _NO_WEIGHT = (
     "outermost transformation, `accumulate(optax.chain(...), every=k)`, and the objective return a "
     "`PartialMean`."
 )
+
+
+_SEARCH = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
+_NO_SEARCH = (
+    "accumulate: `optimizer` must not search along a line, got one that does, as `optax.lbfgs()`: it "
+    "evaluates the objective anew, on rows that are gone. Give it `linesearch=None` and a learning rate, or "
+    "the whole batch to `train_step(..., microbatches=k)`."
+)
+
+
+def _searches(state: PyTree) -> bool:
+    """Whether this is the state of a line search, or holds one."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, _SEARCH))
+    return any(isinstance(leaf, _SEARCH) for leaf in leaves)
 
 
 def train_step(
@@ -191,9 +210,10 @@ def train_step(
     Returns:
         `step(params, opt_state, *batch, **options) -> (params, opt_state, loss)`; the loss is that
         of the parameters given, and with `has_aux` `(loss, aux)`. The step raises a TypeError for
-        a parameter or a loss that is not floating or, where parts add up, that is no `PartialMean`; a
-        ValueError for a loss that is not a scalar, a batch that k does not divide, and a weight that
-        depends on the parameters where parts add up.
+        a parameter or a loss that is not floating, for one that is no `PartialMean` where parts add up,
+        and with `has_aux` for an objective that returns no pair; a ValueError for a loss that is not a
+        scalar, a batch that k does not divide, and a weight that depends on the parameters where parts
+        add up.
     """
     microbatches = positive_count("train_step", "microbatches", microbatches)
     compiled = jax.jit(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 Record = dict[str, Any]
@@ -59,7 +60,7 @@ def opened(directory: str | os.PathLike[str] | None) -> Iterator[Store]:
         wanted = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
         arrays = manager.restore(last, args=wanted)["arrays"]
         leaves, structure = jax.tree.flatten(tree)
-        leaves = [arrays.get(str(i), leaf) for i, leaf in enumerate(leaves)]
+        leaves = [_like(leaf, arrays[str(i)]) if leaf.size else leaf for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(structure, leaves), found["record"]
 
     with contextlib.closing(manager):
@@ -67,8 +68,21 @@ def opened(directory: str | os.PathLike[str] | None) -> Iterator[Store]:
 
 
 def _arrays(tree: PyTree) -> dict[str, jax.Array]:
-    """The leaves by number, for a reader that need not know their classes; Orbax takes none that is empty."""
-    return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree)) if leaf.size}
+    """The leaves by number, for a reader that need not know their classes.
+
+    Orbax takes none that is empty, and of a typed key only the numbers.
+    """
+    leaves = enumerate(jax.tree.leaves(tree))
+    return {str(i): jax.random.key_data(leaf) if _is_key(leaf) else leaf for i, leaf in leaves if leaf.size}
+
+
+def _like(leaf: jax.Array, saved: jax.Array) -> jax.Array:
+    """What has been saved of a leaf, as it was."""
+    return jax.random.wrap_key_data(saved, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else saved
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:

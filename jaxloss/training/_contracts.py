@@ -86,6 +86,17 @@ def require_scalar(who: str, loss: object) -> None:
         raise TypeError(msg)
 
 
+def pair(who: str, returned: object) -> tuple:
+    """What an objective with `has_aux` returns: the loss, and anything."""
+    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+        msg = (
+            f"{who}: with `has_aux` the `objective` must return a pair, the loss and what else is wanted, "
+            f"got {_described(returned)}; return `loss, aux`, or leave `has_aux` out."
+        )
+        raise TypeError(msg)
+    return tuple(returned)
+
+
 def require_partial(who: str, part: object) -> None:
     """Refuse what is not a mean yet to be divided, whose parts would not add up."""
     if not isinstance(part, PartialMean):
@@ -107,6 +118,8 @@ def require_partial(who: str, part: object) -> None:
 
 
 def _described(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (Array, np.ndarray, np.generic, int, float)):
         return f"{jnp.result_type(value)}{list(jnp.shape(value))}"
     return type(value).__name__
@@ -190,14 +203,24 @@ def positive_count(who: str, name: str, value: int) -> int:
 
 
 def require_epochs(epochs: int, batches: object, validation: object, patience: int | None) -> None:
-    """Refuse epochs that are no count, and batches that do not last for them."""
+    """Refuse epochs that are no count, and batches that are none or do not last for them."""
     positive_count("fit", "epochs", epochs)
     if patience is not None:
         positive_count("fit", "patience", patience)
         if validation is None:
             msg = "fit: `patience` counts epochs without a lower validation loss; give `validation` batches."
             raise ValueError(msg)
-    for name, source in (("batches", batches), ("validation", validation)):
+    given = (
+        (("batches", batches),) if validation is None else (("batches", batches), ("validation", validation))
+    )
+    for name, source in given:
+        # `iter` itself would start a loader's workers.
+        if not any(hasattr(source, form) for form in ("__iter__", "__getitem__", "__call__")):
+            msg = (
+                f"fit: `{name}` must be an iterable of batches, or a function of the epoch's number, got "
+                f"{type(source).__name__}; for one batch write `[(x, y)]`."
+            )
+            raise TypeError(msg)
         if epochs > 1 and isinstance(source, Iterator):
             msg = (
                 f"fit: `{name}` is used up by its first pass, and `epochs` is {epochs}; pass a list, a "

@@ -14,6 +14,12 @@ Result = TypeVar("Result")
 # computed, and no more than these lie in memory.
 AHEAD = 2
 
+# What to do about a number that is not finite, of whatever it came.
+WHENCE = (
+    "`jl.checked(objective)` on that batch names a value outside a loss's domain, `jax.debug_nans(True)` the "
+    "operation that any other comes from"
+)
+
 
 class BatchError(RuntimeError):
     """A batch could not be read or computed, or gave a number that is not finite.

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxloss._contracts import compute_dtype
 from jaxloss.numerics import divide
 from jaxloss.reduction import PartialMean
-from jaxloss.training._contracts import require_microbatches, require_partial
+from jaxloss.training._contracts import pair, require_microbatches, require_partial
 
 PyTree = Any
 Parts = Callable[..., tuple[PartialMean, PyTree]]
@@ -44,9 +45,9 @@ def parts_of(who: str, objective: Callable[..., Any], options: dict[str, Any], *
 
     def parts(params: PyTree, *rows: PyTree) -> tuple[PartialMean, PyTree]:
         returned = objective(params, *rows, **options)
-        part, aux = returned if has_aux else (returned, None)
+        part, aux = pair(who, returned) if has_aux else (returned, None)
         require_partial(who, part)
-        dtype = wide_dtype(part.total)
+        dtype = compute_dtype(part.total)
         total, weight = jnp.asarray(part.total), jnp.asarray(part.weight)
         return PartialMean(total.astype(dtype), weight.astype(dtype)), aux
 
@@ -74,13 +75,17 @@ def partial_gradient(
     With more than one microbatch the latter have one leading axis more.
     """
 
-    def total(params: PyTree, rows: tuple) -> tuple[Array, tuple[Array, PyTree]]:
+    # Autodiff adds the rows up in the dtype of the parameters: in float16 the total over a few thousand
+    # overflows where the mean does not. So each part is divided by its weight, and multiplied when wide.
+    def mean(params: PyTree, rows: tuple) -> tuple[Array, tuple[PartialMean, Array, PyTree]]:
         part, aux = parts(params, *rows)
-        return part.total, (_independent(part.weight), aux)
+        weight = _independent(part.weight)
+        scale = jnp.where(weight == 0, 1, weight)
+        return part.total / scale, (PartialMean(part.total, weight), scale, aux)
 
     def one(*rows: PyTree) -> tuple[tuple[PartialMean, PyTree], PyTree]:
-        (value, (weight, aux)), grad = jax.value_and_grad(total, has_aux=True)(params, rows)
-        return (PartialMean(value, weight), jax.tree.map(_widened, grad)), aux
+        grad, (part, scale, aux) = jax.grad(mean, has_aux=True)(params, rows)
+        return (part, jax.tree.map(lambda leaf: _total(leaf, scale), grad)), aux
 
     if microbatches == 1:
         (sums, grad), aux = one(*batch)
@@ -130,13 +135,10 @@ def interleaved(who: str, batch: tuple, microbatches: int) -> tuple:
     return jax.tree.map(split, batch)
 
 
-def wide_dtype(array: Any) -> Any:
-    """The dtype in which its sums are taken."""
-    return jnp.promote_types(jnp.result_type(array), jnp.float32)
-
-
-def _widened(array: Array) -> Array:
-    return array.astype(wide_dtype(array))
+def _total(grad: Array, weight: Array) -> Array:
+    """The gradient of a mean times the weight it was divided by."""
+    wide = grad.astype(compute_dtype(grad))
+    return wide * weight.astype(wide.dtype)
 
 
 def _zeros(function: Callable[..., PyTree], rows: tuple) -> PyTree:

@@ -18,9 +18,11 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxloss._contracts import compute_dtype
 from jaxloss.reduction import PartialMean
 from jaxloss.training._contracts import (
     limit_or_none,
+    pair,
     positive_count,
     positive_rate,
     require_alike,
@@ -123,7 +125,7 @@ def _step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
 
 def _descend(parameter: ArrayLike, gradient: ArrayLike, learning_rate: ArrayLike) -> Array:
     parameter = jnp.asarray(parameter)
-    wide = parameter.astype(_compute_dtype(parameter))
+    wide = parameter.astype(compute_dtype(parameter))
     step = scaled(jnp.asarray(gradient).astype(wide.dtype), learning_rate)
     return (wide - step).astype(parameter.dtype)
 
@@ -131,12 +133,8 @@ def _descend(parameter: ArrayLike, gradient: ArrayLike, learning_rate: ArrayLike
 def scaled(gradient: ArrayLike, learning_rate: ArrayLike) -> Array:
     """η g in the dtype of g, the product taken in float32 at least."""
     gradient = jnp.asarray(gradient)
-    dtype = _compute_dtype(gradient)
+    dtype = compute_dtype(gradient)
     return (jnp.asarray(learning_rate).astype(dtype) * gradient.astype(dtype)).astype(gradient.dtype)
-
-
-def _compute_dtype(array: Array) -> type:
-    return jnp.float64 if array.dtype == jnp.float64 else jnp.float32
 
 
 # --- the loop ----------------------------------------------------------------------------------
@@ -251,8 +249,11 @@ def _loop(evaluate: Callable, advance: Callable, start: PyTree, limits: _Limits,
 
         def halt() -> tuple[PyTree, PyTree, Array]:
             finite = jnp.isfinite(loss)
-            last = jax.tree.map(partial(jnp.where, finite), run.current, run.finite)
-            return run.current, last, jnp.where(finite, run.step, jnp.maximum(run.step - 1, 0))
+            return (
+                run.current,
+                where(finite, run.current, run.finite),
+                jnp.where(finite, run.step, jnp.maximum(run.step - 1, 0)),
+            )
 
         current, finite, step = lax.cond(reason == _RUNNING, proceed, halt)
         return _Run(current, finite, loss, run.history.at[run.step].set(loss), step, reason)
@@ -282,6 +283,11 @@ def _reason(run: _Run, loss: Array, grad: PyTree, limits: _Limits) -> Array:
 def all_finite(tree: PyTree) -> Array:
     """Whether no number in the tree is NaN or infinite."""
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def where(chosen: Array, new: PyTree, old: PyTree) -> PyTree:
+    """One of two trees of one structure."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)
 
 
 # --- one compiled loop an objective and an optimizer ----------------------------------------------
@@ -433,11 +439,11 @@ def scalar_objective(who: str, objective: Objective, *, has_aux: bool = False) -
 
     def checked(*args: PyTree, **options: PyTree) -> PyTree:
         returned = objective(*args, **options)
-        loss = returned[0] if has_aux else returned
+        loss, aux = pair(who, returned) if has_aux else (returned, None)
         if isinstance(loss, PartialMean):
             require_partial(who, loss)
             loss = loss.value()
         require_scalar(who, loss)
-        return (loss, returned[1]) if has_aux else loss
+        return (loss, aux) if has_aux else loss
 
     return checked

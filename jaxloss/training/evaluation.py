@@ -9,7 +9,7 @@ import numpy as np
 from jaxloss.reduction import PartialMean
 from jaxloss.training._contracts import require_partial
 from jaxloss.training._progress import progress_bar
-from jaxloss.training._stream import BatchError, arguments, in_order, length
+from jaxloss.training._stream import WHENCE, BatchError, arguments, in_order, length
 
 PyTree = Any
 
@@ -46,8 +46,7 @@ def evaluate(
     Reference:
         Neumaier (1974), Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen, method IV.
     """
-    # One objective is one program, however often it is evaluated: `jax.jit` knows it again.
-    compiled = jax.jit(objective)
+    compiled = _compiled(objective)
     started = (compiled(params, *arguments(batch)) for batch in batches)
     sums, done = None, 0
 
@@ -74,14 +73,24 @@ _EMPTY = (
 
 
 def _not_finite(parts: PyTree) -> str:
-    return f"its sums are not finite: {parts}; `jl.checked(objective)` on it says where that comes from"
+    return f"its sums are not finite: {parts}; {WHENCE}"
 
 
 def _failed(why: str, index: int) -> str:
-    return (
-        f"evaluate: batch {index} failed: {why}. The sums of the {index} batches before it are in this "
-        "error's `partial`."
-    )
+    kept = f" The sums of the {index} batches before it are in this error's `partial`." if index else ""
+    return f"evaluate: batch {index} failed: {why.rstrip('.')}.{kept}"
+
+
+def _compiled(objective: Callable[..., Any]) -> Callable[..., Any]:
+    """One program an objective, however often it is evaluated: `jax.jit` knows it again by its hash.
+
+    One without, as a module that holds arrays, is compiled at each evaluation.
+    """
+    try:
+        hash(objective)
+    except TypeError:
+        return jax.jit(lambda *args: objective(*args))
+    return jax.jit(objective)
 
 
 # --- sums in float64, with what rounding took -------------------------------------------------------
