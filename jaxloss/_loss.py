@@ -143,6 +143,12 @@ def card_of(function: Callable[..., Any]) -> Card | None:
     return getattr(function, "card", None)
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """What messages call a loss: the name on its card, else that of the function."""
+    card = card_of(function)
+    return card.name if card else getattr(function, "__name__", "loss")
+
+
 class Fusion(NamedTuple):
     """How the rows of a fused loss become a number without ever being apart: its Σwℓ, in one pass.
 
@@ -216,16 +222,20 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
         return function(*data, **dict(static), **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        static = tuple((name, value) for name, value in options.items() if _is_static(name, value))
-        if static:
-            options = {name: value for name, value in options.items() if not _is_static(name, value)}
-        return run(static, data, options)
+        static, traced = divided(options)
+        return run(tuple(static.items()), data, traced)
 
     return call
 
 
 # Options that say how much is computed at a time: the program depends on them.
 _SIZES = ("block_size", "chunk_size")
+
+
+def divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that a compiled program is made for, and those that it is given."""
+    static = {name: value for name, value in options.items() if _is_static(name, value)}
+    return static, {name: value for name, value in options.items() if name not in static}
 
 
 def _is_static(name: str, value: Any) -> bool:

@@ -24,6 +24,7 @@ from jaxloss._contracts.checks import (
 )
 from jaxloss._contracts.classes import (
     Labels,
+    class_ids,
     classified,
     counted,
     each_class,
@@ -69,6 +70,7 @@ from jaxloss._contracts.domains import (
     Domain,
     Interval,
     Named,
+    takes_class_ids,
 )
 from jaxloss._contracts.heads import (
     LAYOUTS,
@@ -142,6 +144,7 @@ __all__ = [
     "are_distributions",
     "batched",
     "binary_segmented",
+    "class_ids",
     "class_scores",
     "classified",
     "clustered",
@@ -187,6 +190,7 @@ __all__ = [
     "similarities",
     "spoil_outside",
     "tagged",
+    "takes_class_ids",
     "transduced",
     "triplets",
     "unless",

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -124,3 +125,8 @@ COSINE_RANGE = Interval(-1.0, 1.0, closed_low=True, closed_high=True)
 TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
 LISTS = Named("numbers, one an item of the list")
 GROUPS = Named("integer ids: rows of one id belong together")
+
+
+def takes_class_ids(domain: Mapping[str, Domain]) -> bool:
+    """Whether a loss with these domains, of which the last is the labels', takes class ids or ranks."""
+    return list(domain.values())[-1] in (CLASSES, CLASS_IDS, RANKS)
