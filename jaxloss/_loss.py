@@ -149,6 +149,12 @@ def name_of(function: Callable[..., Any]) -> str:
     return card.name if card else getattr(function, "__name__", "loss")
 
 
+def domain_of_labels(function: Callable[..., Any]) -> Domain | None:
+    """What a loss of ours takes last, for its labels or targets; None for anybody else's."""
+    card = card_of(function)
+    return None if card is None else list(card.domain.values())[-1]
+
+
 class Fusion(NamedTuple):
     """How the rows of a fused loss become a number without ever being apart: its Σwℓ, in one pass.
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -127,6 +126,6 @@ LISTS = Named("numbers, one an item of the list")
 GROUPS = Named("integer ids: rows of one id belong together")
 
 
-def takes_class_ids(domain: Mapping[str, Domain]) -> bool:
-    """Whether a loss with these domains, of which the last is the labels', takes class ids or ranks."""
-    return list(domain.values())[-1] in (CLASSES, CLASS_IDS, RANKS)
+def takes_class_ids(labels: Domain | None) -> bool:
+    """Whether labels of that domain may be class ids or ranks."""
+    return labels in (CLASSES, CLASS_IDS, RANKS)

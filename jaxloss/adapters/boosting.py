@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss._contracts import class_ids, takes_class_ids
-from jaxloss._loss import card_of, check_options, compiled, name_of
+from jaxloss._loss import card_of, check_options, compiled, domain_of_labels, name_of
 
 __all__ = ["Objective", "objective"]
 
@@ -150,7 +150,7 @@ def objective(
     if card is not None:
         check_options(_who(loss), card.options, options)
     if class_ids is None:
-        class_ids = card is not None and takes_class_ids(card.domain)
+        class_ids = takes_class_ids(domain_of_labels(loss))
     return Objective(loss, curvature, float(flat), class_ids, options)
 
 
