@@ -221,7 +221,12 @@ def test_a_scorer_can_be_pickled(scoring, data):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: scorer(jl.robust.huber, response="score"), ValueError, '`response` must be "predict"'),
+        pytest.param(
+            lambda: scorer(jl.robust.huber, response="score"),
+            ValueError,
+            '`response` must be "predict"',
+            marks=pytest.mark.worded,
+        ),
         (
             lambda: scorer(jl.mean(jl.robust.huber))(LINE, X, Y),
             ValueError,

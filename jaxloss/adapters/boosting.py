@@ -1,7 +1,7 @@
 """Losses as objectives of gradient boosting: XGBoost, LightGBM and CatBoost, none of which is imported."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -46,15 +46,16 @@ class Objective:
             return self._derivatives(first, second.get_label(), second.get_weight())
         return self._derivatives(second, first, sample_weight)
 
-    def calc_ders_range(
-        self, approxes: Sequence[float], targets: Sequence[float], weights: Sequence[float] | None
-    ) -> list[tuple[float, float]]:
-        """Both derivatives of minus the loss, which CatBoost maximises, for each of some rows."""
+    def calc_ders_range(self, approxes: Any, targets: Any, weights: Any) -> list[tuple[float, float]]:
+        """Both derivatives of minus the loss, which CatBoost maximises, for each of some rows.
+
+        The rows come in containers of CatBoost's own.
+        """
         gradient, curvature = self._derivatives(approxes, targets, weights)
         return list(zip((-gradient).tolist(), (-curvature).tolist(), strict=True))
 
     def calc_ders_multi(
-        self, approxes: Sequence[float], target: float, weight: float | None
+        self, approxes: Any, target: float, weight: float | None
     ) -> tuple[list[float], list[list[float]]]:
         """The same of one row with several outputs; the second derivative is the diagonal matrix."""
         weights = None if weight is None else [weight]

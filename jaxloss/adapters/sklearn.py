@@ -98,8 +98,8 @@ class _OfClasses:
         self,
         estimator: Any,
         X: Any,  # noqa: N803 - scikit-learn's name
-        y_true: ArrayLike,
-        sample_weight: ArrayLike | None = None,
+        y_true: Any,
+        sample_weight: Any = None,
     ) -> float:
         labels, classes = np.asarray(y_true), getattr(estimator, "classes_", None)
         if classes is not None and labels.ndim == 1:
