@@ -143,6 +143,18 @@ def card_of(function: Callable[..., Any]) -> Card | None:
     return getattr(function, "card", None)
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """What messages call a loss: the name on its card, else that of the function."""
+    card = card_of(function)
+    return card.name if card else getattr(function, "__name__", "loss")
+
+
+def domain_of_labels(function: Callable[..., Any]) -> Domain | None:
+    """What a loss of ours takes last, for its labels or targets; None for anybody else's."""
+    card = card_of(function)
+    return None if card is None else list(card.domain.values())[-1]
+
+
 class Fusion(NamedTuple):
     """How the rows of a fused loss become a number without ever being apart: its Σwℓ, in one pass.
 
@@ -214,13 +226,9 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
         return function(*data, **{name: value for name, value, _ in static}, **traced)
 
     def call(*data: Any, **options: Any) -> Any:
-        # With its type: True is 1 where programs are looked up.
-        static = tuple(
-            (name, value, type(value)) for name, value in options.items() if is_static(name, value)
-        )
-        if static:
-            options = {name: value for name, value in options.items() if not is_static(name, value)}
-        return run(static, data, options)
+        static, traced = divided(options)
+        # With their types: True is 1 where programs are looked up.
+        return run(tuple((name, value, type(value)) for name, value in static.items()), data, traced)
 
     return call
 
@@ -229,9 +237,14 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
 _SIZES = ("block_size", "chunk_size")
 
 
-def is_static(name: str, value: Any) -> bool:
-    """Whether an option is part of the program, and not one of its inputs."""
-    # One that is no integer as well, to be refused by its own name.
+def divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that a compiled program is made for, and those that it is given."""
+    static = {name: value for name, value in options.items() if _is_static(name, value)}
+    return static, {name: value for name, value in options.items() if name not in static}
+
+
+def _is_static(name: str, value: Any) -> bool:
+    # A size that is no integer as well, to be refused by its own name.
     size = name in _SIZES and isinstance(value, (int, float, np.number))
     return size or isinstance(value, (str, bool)) or callable(value)
 

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING, compute_dtype
-from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of
+from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
 from jaxloss.numerics import apart, cut, divide
 
 RowLoss = Callable[..., Array]
@@ -160,7 +160,7 @@ def _partial_mean(
     weights: Any,
 ) -> PartialMean:
     card = card_of(loss)
-    who = f"{kind}({card.name if card else getattr(loss, '__name__', 'loss')})"
+    who = f"{kind}({name_of(loss)})"
     data, options = _positional(loss, data, options)
     if card is not None and card.masks_itself:
         options, where = options | {"where": where}, None

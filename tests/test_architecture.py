@@ -39,8 +39,8 @@ MAY_IMPORT = {
     "adapters": set(),
     "adapters.boosting": BASE | CORE,
     "adapters.optax": BASE | {"_contracts", "numerics", "training", "optax"},
-    "adapters.scipy": BASE | {"training"},
-    "adapters.sklearn": BASE | CORE | {"reduction", "sklearn"},
+    "adapters.scipy": BASE | {"_loss", "adapters", "training"},
+    "adapters.sklearn": BASE | CORE | {"adapters", "reduction", "sklearn"},
     # Optax's names without Optax.
     "adapters.optax_losses": {"adapters"},
     "adapters.*": BASE | CORE | {"adapters", "losses"},

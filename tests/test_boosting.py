@@ -75,6 +75,13 @@ def test_a_row_without_positive_curvature_steps_as_plain_gradient_boosting_does(
     np.testing.assert_allclose(curvature, np.where(exact > 0, exact, 1.0), rtol=1e-12)
 
 
+def test_a_positive_curvature_is_kept_however_small_and_one_that_is_none_is_flat():
+    z = np.array([30.0, 40.0, -80.0, 200.0], np.float32)
+    _, curvature = boosting.objective(jl.binary.cross_entropy, flat=0.5)(np.array([1, 1, 0, 1.0]), z)
+    # e^-40 and e^-80 are below the 1e-16 at which XGBoost's own logistic loss ends; e^-200 is 0 in float32.
+    np.testing.assert_allclose(curvature, [np.exp(-30.0), 1e-16, 1e-16, 0.5], rtol=1e-5)
+
+
 def test_weights_multiply_both():
     z, w = RNG.normal(size=(2, 6))
     plain = boosting.objective(jl.robust.pseudo_huber)(np.zeros(6), z)
@@ -110,6 +117,22 @@ def test_cross_entropy_is_the_logistic_model_of_xgboost():
     labels = (Y > 0).astype(float)
     wanted = xgb({"objective": "binary:logistic", "base_score": 0.5}, labels, WEIGHTS)
     close(xgb({}, labels, WEIGHTS, boosting.objective(jl.binary.cross_entropy)), wanted)
+
+
+@pytest.mark.parametrize("start", [30.0, 40.0, 80.0])
+def test_rows_that_are_right_beyond_doubt_leave_the_step_to_those_that_are_wrong(start):
+    labels = np.ones(100)
+    margins = np.where(np.arange(100) == 0, -3.0, start)
+    data = xgboost.DMatrix(np.zeros((100, 1)), labels, base_margin=margins)
+    params = {"eta": 1.0, "lambda": 0.0, "min_child_weight": 0.0, "max_depth": 1, "nthread": 1}
+
+    def step(params, objective=None):
+        model = xgboost.train(params, data, 1, obj=objective)
+        return (model.predict(data, output_margin=True) - margins)[0]
+
+    wanted = step(params | {"objective": "binary:logistic"})
+    close(step(params, boosting.objective(jl.binary.cross_entropy)), wanted)
+    assert wanted > 20  # Newton's step of the wrong row alone
 
 
 def test_cross_entropy_of_classes_is_the_softmax_model_of_xgboost():
@@ -264,7 +287,11 @@ def test_a_copy_is_the_same_objective(copied):
     ("make", "words"),
     [
         (lambda: boosting.objective(jl.robust.huber, flat=0.0), "`flat` must be positive and finite, got 0"),
-        (lambda: boosting.objective(jl.robust.huber, curvature="full"), '`curvature` must be "diagonal" or'),
+        pytest.param(
+            lambda: boosting.objective(jl.robust.huber, curvature="full"),
+            '`curvature` must be "diagonal" or',
+            marks=pytest.mark.worded,
+        ),
         (
             lambda: boosting.objective(jl.mean(jl.robust.huber))(Y, Y),
             r"must be one number a row, got shape \(\) of predictions \(240,\); give the row loss",
@@ -272,6 +299,10 @@ def test_a_copy_is_the_same_objective(copied):
         (
             lambda: boosting.objective(jl.categorical.cross_entropy)(np.array([0.5]), np.zeros((1, 2))),
             "targets must be class ids 0, 1, 2, ..., got 0.5",
+        ),
+        (
+            lambda: boosting.objective(jl.categorical.cross_entropy)(np.array([0, np.nan]), np.zeros((2, 2))),
+            "targets must be class ids 0, 1, 2, ..., got nan",
         ),
         (
             lambda: boosting.objective(jl.categorical.cross_entropy)(np.array([0, 7]), np.zeros((2, 2))),

@@ -271,6 +271,16 @@ def test_parameters_of_as_many_axes_as_rows_are_no_rows():
     agree(pulled_back(jl.chunked(loss, rows=3), *arguments), pulled_back(loss, *arguments))
 
 
+def test_a_size_among_the_options_is_part_of_the_program():
+    def in_blocks(predictions, targets, *, block_size):
+        blocks = (predictions - targets).reshape(*targets.shape[:-1], -1, block_size)
+        return jnp.sum(blocks**2, axis=(-2, -1))
+
+    predictions, targets = jnp.arange(32.0).reshape(8, 4), jnp.ones((8, 4))
+    found = jl.chunked(in_blocks, rows=3)(predictions, targets, block_size=2)
+    np.testing.assert_array_equal(found, in_blocks(predictions, targets, block_size=2))
+
+
 def test_a_parameter_among_the_data_is_sent_to_the_options():
     kernel = RNG.normal(size=(4, 5))
     loss = jl.chunked(lambda x, y, w: jl.categorical.cross_entropy(x @ w, y), rows=3)

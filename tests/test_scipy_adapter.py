@@ -72,6 +72,29 @@ def test_masks_and_weights_pass():
     np.testing.assert_allclose(found.x, least_squares(weights * kept), rtol=1e-6)
 
 
+def test_a_mean_not_yet_divided_is_divided():
+    def parts(params, x, y):
+        partial = jl.partial_mean(jl.regression.squared_error)
+        predictions = x @ params["w"] + params["b"]
+        return partial(predictions[:10], y[:10]) + partial(predictions[10:], y[10:])
+
+    x = RNG.normal(size=4)
+    found, wanted = (adapter.objective(f, START, X, Y) for f in (parts, line))
+    np.testing.assert_allclose(found.fun(x)[0], wanted.fun(x)[0], rtol=1e-13)
+    np.testing.assert_allclose(found.hessp(x, x), wanted.hessp(x, x), rtol=1e-12)
+
+
+def test_a_size_of_chunks_is_part_of_the_program():
+    def in_chunks(params, x, y, *, chunk_size):
+        chunks = (x @ params["w"] + params["b"] - y).reshape(-1, chunk_size)
+        return jnp.sum(chunks**2) / y.size
+
+    x = RNG.normal(size=4)
+    found = adapter.objective(in_chunks, START, X, Y, chunk_size=10)
+    wanted = adapter.objective(line, START, X, Y)
+    np.testing.assert_allclose(found.fun(x)[0], wanted.fun(x)[0], rtol=1e-13)
+
+
 def test_double_precision_holds_in_a_python_of_single_precision():
     # L-BFGS-B in float32 stops far from the minimum: the loss changes by less than it is rounded by.
     script = """

@@ -25,6 +25,7 @@ from jaxloss._contracts.checks import (
 )
 from jaxloss._contracts.classes import (
     Labels,
+    class_ids,
     classified,
     counted,
     each_class,
@@ -70,6 +71,7 @@ from jaxloss._contracts.domains import (
     Domain,
     Interval,
     Named,
+    takes_class_ids,
 )
 from jaxloss._contracts.heads import (
     LAYOUTS,
@@ -141,6 +143,7 @@ __all__ = [
     "alike",
     "batched",
     "binary_segmented",
+    "class_ids",
     "class_scores",
     "classified",
     "clustered",
@@ -187,6 +190,7 @@ __all__ = [
     "sound",
     "spoil_outside",
     "tagged",
+    "takes_class_ids",
     "transduced",
     "triplets",
     "unless",

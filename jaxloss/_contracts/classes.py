@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
@@ -86,6 +87,19 @@ def identified(
     if jnp.issubdtype(dtype, jnp.floating) and jnp.issubdtype(jnp.result_type(a), jnp.floating):
         refuse(who, second, f"class ids {jnp.shape(a)[:-1]}", f"{dtype} {jnp.shape(b)}", fix)
     return classified(who, ignore_index, shared, **arrays)
+
+
+def class_ids(who: str, targets: np.ndarray) -> np.ndarray:
+    """The class ids that a library keeps among other numbers, as integers; what is none is refused."""
+    with np.errstate(invalid="ignore"):  # NaN and infinity are no ids, and found out below
+        ids = targets.astype(np.int32)
+    if not np.array_equal(ids, targets):
+        msg = (
+            f"{who}: targets must be class ids 0, 1, 2, ..., got {targets[ids != targets].flat[0]}; encode "
+            "the classes with `sklearn.preprocessing.LabelEncoder`."
+        )
+        raise ValueError(msg)
+    return ids
 
 
 def has_ids(scores: Array, labels: Array) -> bool:

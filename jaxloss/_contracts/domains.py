@@ -124,3 +124,8 @@ COSINE_RANGE = Interval(-1.0, 1.0, closed_low=True, closed_high=True)
 TRIANGULAR = Named("lower triangular matrices with a positive diagonal")
 LISTS = Named("numbers, one an item of the list")
 GROUPS = Named("integer ids: rows of one id belong together")
+
+
+def takes_class_ids(labels: Domain | None) -> bool:
+    """Whether labels of that domain may be class ids or ranks."""
+    return labels in (CLASSES, CLASS_IDS, RANKS)

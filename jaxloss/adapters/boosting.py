@@ -1,7 +1,7 @@
 """Losses as objectives of gradient boosting: XGBoost, LightGBM and CatBoost, none of which is imported."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss._contracts import CLASS_IDS, CLASSES, RANKS
-from jaxloss._loss import card_of, check_options, compiled
+from jaxloss._contracts import class_ids, takes_class_ids
+from jaxloss._loss import card_of, check_options, compiled, domain_of_labels, name_of
 
 __all__ = ["Objective", "objective"]
 
 RowLoss = Callable[..., Array]
 Curvature = Literal["diagonal", "dominant"]
 
-# Below this a curvature is rounding, and a Newton step by it a leap; XGBoost's logistic loss ends there too.
+# A smaller curvature counts as this, as in XGBoost's logistic loss: rows that are surely right, whose
+# curvature ends in rounding, must neither slow the others' step nor be divided by alone.
 _LEAST = 1e-16
 
 
@@ -45,15 +46,16 @@ class Objective:
             return self._derivatives(first, second.get_label(), second.get_weight())
         return self._derivatives(second, first, sample_weight)
 
-    def calc_ders_range(
-        self, approxes: Sequence[float], targets: Sequence[float], weights: Sequence[float] | None
-    ) -> list[tuple[float, float]]:
-        """Both derivatives of minus the loss, which CatBoost maximises, for each of some rows."""
+    def calc_ders_range(self, approxes: Any, targets: Any, weights: Any) -> list[tuple[float, float]]:
+        """Both derivatives of minus the loss, which CatBoost maximises, for each of some rows.
+
+        The rows come in containers of CatBoost's own.
+        """
         gradient, curvature = self._derivatives(approxes, targets, weights)
         return list(zip((-gradient).tolist(), (-curvature).tolist(), strict=True))
 
     def calc_ders_multi(
-        self, approxes: Sequence[float], target: float, weight: float | None
+        self, approxes: Any, target: float, weight: float | None
     ) -> tuple[list[float], list[list[float]]]:
         """The same of one row with several outputs; the second derivative is the diagonal matrix."""
         weights = None if weight is None else [weight]
@@ -62,26 +64,18 @@ class Objective:
 
     def _derivatives(self, predictions: Any, targets: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
         outputs = np.asarray(predictions)
-        labels = self._targets(outputs, np.asarray(targets))
+        labels = np.asarray(targets)
+        # Class ids, which these libraries keep as floats, become integers again.
+        labels = class_ids(_who(self.loss), labels) if self.class_ids else labels.astype(outputs.dtype)
         both = _of_rows(outputs, labels, loss=self.loss, curvature=self.curvature, **self.options)
         gradient, curvature = map(np.asarray, both)
         self._require_finite(gradient, curvature, labels)
-        curvature = np.where(curvature > _LEAST, curvature, np.asarray(self.flat, curvature.dtype))
+        flat = np.asarray(self.flat, curvature.dtype)
+        curvature = np.where(curvature > 0, np.maximum(curvature, _LEAST, dtype=curvature.dtype), flat)
         if weights is None or np.size(weights) == 0:
             return gradient, curvature
         by_row = np.asarray(weights, gradient.dtype).reshape((-1,) + (1,) * (gradient.ndim - 1))
         return gradient * by_row, curvature * by_row
-
-    def _targets(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The targets in the outputs' dtype; class ids, which these libraries keep as floats, integer."""
-        if self.class_ids:
-            ids = targets.astype(np.int32)
-            if not np.array_equal(ids, targets):
-                wrong = targets[ids != targets].flat[0]
-                msg = f"{_who(self.loss)}: targets must be class ids 0, 1, 2, ..., got {wrong}; encode them."
-                raise ValueError(msg)
-            return ids
-        return targets.astype(outputs.dtype)
 
     def _require_finite(self, gradient: np.ndarray, curvature: np.ndarray, targets: np.ndarray) -> None:
         wrong = ~(np.isfinite(gradient) & np.isfinite(curvature))
@@ -104,7 +98,7 @@ def objective(
 ) -> Objective:
     """Turn a loss into an objective that XGBoost, LightGBM and CatBoost train with.
 
-        g = w ∂ℓ/∂p,    h = w ∂²ℓ/∂p²,  or w·flat where that is not positive
+        g = w ∂ℓ/∂p,    h = w max(∂²ℓ/∂p², 10⁻¹⁶),  or w·flat where ∂²ℓ/∂p² is not positive
 
     Both by automatic differentiation, exactly, one row apart from another. Nothing of these
     libraries is imported; the result is given to any of them, may be copied and pickled as they do, and
@@ -119,7 +113,8 @@ def objective(
     The guard: a leaf's step is −Σg / (Σh + λ), so a row whose curvature is zero or negative, as far out on
     `robust.huber` or anywhere on `quantile.pinball`, would make leaves leap. Such a row counts with the
     curvature `flat`: a step of plain gradient boosting, of learning rate 1/flat. A positive curvature
-    stays as it is; to move less, raise `reg_lambda`.
+    stays as it is, but for 10⁻¹⁶ where it is less; to move less, raise `reg_lambda`. One too small for
+    its dtype is zero: of the cross-entropy in float32, beyond logits of ±87.
 
     Their built-in objectives: `regression.half_squared_error` is theirs of the squared error (h = 1;
     with `squared_error` both are twice that, and λ counts half); `binary.cross_entropy` theirs of the
@@ -156,7 +151,7 @@ def objective(
     if card is not None:
         check_options(_who(loss), card.options, options)
     if class_ids is None:
-        class_ids = card is not None and list(card.domain.values())[-1] in (CLASSES, CLASS_IDS, RANKS)
+        class_ids = takes_class_ids(domain_of_labels(loss))
     return Objective(loss, curvature, float(flat), class_ids, options)
 
 
@@ -194,5 +189,4 @@ _of_rows = compiled(_both)
 
 
 def _who(loss: RowLoss) -> str:
-    card = card_of(loss)
-    return f"objective({card.name if card else getattr(loss, '__name__', 'loss')})"
+    return f"objective({name_of(loss)})"

@@ -1,7 +1,7 @@
 """An objective as `scipy.optimize.minimize` calls one: a flat vector in, double precision throughout."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,10 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxloss.training._contracts import require_floating, require_scalar
+from jaxloss._loss import divided
+from jaxloss.adapters._precision import double_precision, widened
+from jaxloss.training._contracts import require_floating
+from jaxloss.training.descent import scalar_objective
 
 __all__ = ["Problem", "objective"]
 
@@ -34,7 +37,7 @@ class Problem(NamedTuple):
 
 
 def objective(
-    objective: Callable[..., Array], params: PyTree, *data: PyTree, double: bool = True, **options: Any
+    objective: Callable[..., Any], params: PyTree, *data: PyTree, double: bool = True, **options: Any
 ) -> Problem:
     """Turn an objective over a pytree into the functions of `scipy.optimize.minimize`.
 
@@ -49,12 +52,12 @@ def objective(
     is rounding long before SciPy's line searches are content, and they stop with an error.
 
     Args:
-        objective: `objective(params, *data, **options)` -> floating scalar, as for `training.minimize`; a
-            mean of a loss, `jl.mean(loss)`, is one over its predictions.
+        objective: `objective(params, *data, **options)` -> floating scalar, or a `PartialMean` to
+            divide, as for `training.minimize`; `jl.mean(loss)` is one over the loss's predictions.
         params: pytree of floating arrays, where to start.
         *data: what else it takes; floating arrays in it are converted as the parameters are.
         double: compute in float64; otherwise in the dtypes given.
-        **options: the objective's own; strings, flags and callables are static.
+        **options: the objective's own; strings, flags, callables, `chunk_size` and `block_size` are static.
 
     Returns:
         `Problem(fun, x0, hessp, params)`.
@@ -66,21 +69,17 @@ def objective(
     Reference: Pearlmutter (1994), Fast Exact Multiplication by the Hessian, Neural Computation 6(1).
     """
     require_floating("scipy.objective", params)
-    precision = _double_precision if double else nullcontext
-    static = {
-        name: value for name, value in options.items() if isinstance(value, (str, bool)) or callable(value)
-    }
-    traced = {name: value for name, value in options.items() if name not in static}
+    precision = double_precision if double else nullcontext
+    scalar = scalar_objective("scipy.objective", objective)
+    static, traced = divided(options)
     dtypes = jax.tree.map(jnp.result_type, params)
     with precision():
-        wide = (lambda tree: jax.tree.map(_widened, tree)) if double else (lambda tree: tree)
+        wide = (lambda tree: jax.tree.map(widened, tree)) if double else (lambda tree: tree)
         flat, unravel = ravel_pytree(wide(params))
         data, traced = wide(data), wide(traced)
 
         def value(x: Array, data: PyTree, traced: PyTree) -> Array:
-            loss = objective(unravel(x), *data, **static, **traced)
-            require_scalar("scipy.objective", loss)
-            return loss
+            return scalar(unravel(x), *data, **static, **traced)
 
         both = jax.jit(jax.value_and_grad(value))
         product = jax.jit(lambda x, v, *rest: jax.jvp(lambda x: jax.grad(value)(x, *rest), (x,), (v,))[1])
@@ -106,18 +105,3 @@ def objective(
         return jax.tree.map(lambda leaf, dtype: jnp.asarray(np.asarray(leaf).astype(dtype)), found, dtypes)
 
     return Problem(fun, np.array(flat, np.float64), hessp, tree)
-
-
-def _widened(leaf: Any) -> Any:
-    """A floating array in float64; anything else as it is."""
-    is_floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-    return jnp.asarray(leaf, jnp.float64) if is_floating else leaf
-
-
-def _double_precision() -> AbstractContextManager[None]:
-    """Sixty-four bits inside, by the name this release of JAX has for it."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
-    return enable_x64(True)

@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING
-from jaxloss._loss import card_of, check_options, compiled, fusion_of, is_static
+from jaxloss._loss import card_of, check_options, compiled, divided, fusion_of, name_of
 
 RowLoss = Callable[..., Array]
 
@@ -108,17 +108,15 @@ def _compile(loss: Callable[[], RowLoss | None], size: int) -> RowLoss:
 
 
 def _in_chunks(loss: RowLoss, size: int, data: tuple[Any, ...], options: dict[str, Any]) -> Array:
-    card = card_of(loss)
-    who = f"chunked({card.name if card else getattr(loss, '__name__', 'loss')})"
+    who = f"chunked({name_of(loss)})"
     _check_arrays(who, data)
-    shape = _rows(who, jax.eval_shape(lambda: loss(*data, **options)), card is not None, data)
+    shape = _rows(who, jax.eval_shape(lambda: loss(*data, **options)), card_of(loss) is not None, data)
     _check_data(who, data, shape)
     count = math.prod(shape)
     if count <= size or CHECKING.get():
         return loss(*data, **options)
     of_rows = {str(i): array for i, array in enumerate(data) if array.ndim}
-    fixed = {name: value for name, value in options.items() if is_static(name, value)}
-    traced = {name: value for name, value in options.items() if name not in fixed}
+    fixed, traced = divided(options)
     shared = {str(i): array for i, array in enumerate(data) if not array.ndim} | traced
 
     def call(arguments: dict[str, Any]) -> Array:

@@ -33,11 +33,6 @@ def dressed(
     return made
 
 
-def name_of(loss: RowLoss) -> str:
-    card = card_of(loss)
-    return card.name if card else getattr(loss, "__name__", "loss")
-
-
 def parameters(loss: RowLoss) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(loss).parameters)

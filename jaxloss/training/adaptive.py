@@ -11,9 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import compute_dtype
-from jaxloss._loss import card_of
+from jaxloss._loss import card_of, name_of
 from jaxloss.numerics import sigmoid, softplus
-from jaxloss.training._wrapping import RowLoss, dressed, name_of, parameters, refuse_unknown, require_options
+from jaxloss.training._wrapping import RowLoss, dressed, parameters, refuse_unknown, require_options
 
 Schedule = Callable[[Array], ArrayLike]
 Bounds = tuple[float | None, float | None]
