@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from jax import Array
 
@@ -14,7 +15,7 @@ RowLoss = Callable[..., Array]
 
 def dressed(
     loss: RowLoss,
-    around: Callable[[RowLoss], RowLoss],
+    around: Callable[[Callable[..., Any]], RowLoss],
     *,
     unranged: Iterable[str],
     removed: Iterable[str] = (),
@@ -33,8 +34,9 @@ def dressed(
         kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
     vars(made)["__signature__"] = inspect.Signature(kept)
     card, fusion = card_of(loss), fusion_of(loss)
-    ranges = dict((card or fusion).options) if card or fusion else {}
-    ranges = {name: domain for name, domain in ranges.items() if name not in set(unranged)}
+    facts = card or fusion
+    own = facts.options if facts else {}
+    ranges = {name: domain for name, domain in own.items() if name not in set(unranged)}
     if card is not None:
         vars(made)["card"] = dataclasses.replace(card, options=ranges)
     if fusion is not None:
