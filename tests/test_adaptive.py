@@ -86,6 +86,37 @@ def test_two_schedules_move_two_hyperparameters():
     np.testing.assert_allclose(objective(PREDICTIONS, TARGETS, step=1), wanted, rtol=1e-12)
 
 
+def test_schedules_may_be_put_on_one_by_one():
+    one = scheduled(jl.robust.general, alpha=lambda k: 2.0 - k)
+    both = jl.mean(scheduled(one, scale=lambda k: 3.0 * k))
+    wanted = jl.mean(jl.robust.general)(PREDICTIONS, TARGETS, alpha=1.0, scale=3.0)
+    np.testing.assert_allclose(both(PREDICTIONS, TARGETS, step=1), wanted, rtol=1e-12)
+
+
+def test_a_loss_that_takes_the_step_itself_is_given_it():
+    loss = scheduled(lambda p, t, *, a, step: a * (p - t) + step, a=lambda step: 2.0 * step)
+    np.testing.assert_allclose(
+        loss(PREDICTIONS, TARGETS, step=3), 6 * (PREDICTIONS - TARGETS) + 3, rtol=1e-12
+    )
+
+
+HEAD = (RNG.normal(size=(6, 4)), RNG.normal(size=(4, 5)), np.array([0, 4, 2, -1, 1, 3]))
+FUSED = jl.fused.linear_cross_entropy
+MOVED = {
+    "scheduled": (scheduled(FUSED, label_smoothing=lambda k: 0.1 * k), {"step": 2}),
+    "learned": (learned(FUSED, label_smoothing=(0, 1)).loss, {"label_smoothing": math.log(0.2 / 0.8)}),
+}
+
+
+@pytest.mark.parametrize(("loss", "given"), MOVED.values(), ids=MOVED)
+@pytest.mark.parametrize("reduced", [jl.mean, jl.sum])
+def test_a_fused_loss_is_still_fused(reduced, loss, given):
+    also = {"where": np.array([1, 1, 0, 1, 1, 1], bool), "weights": np.arange(6.0), "ignore_index": -1}
+    found = jax.value_and_grad(reduced(loss), (0, 1))(*HEAD, **given, **also)
+    wanted = jax.value_and_grad(reduced(FUSED), (0, 1))(*HEAD, label_smoothing=0.2, **also)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13), found, wanted)
+
+
 def test_a_train_step_passes_the_step_on():
     from jaxloss.adapters.optax import train_step
 

@@ -54,8 +54,9 @@ MAY_IMPORT = {
     "training.curricula": BASE | CORE | {"training"},
     "training._wrapping": BASE | {"_loss"},
     "weighting": {"weighting"},
-    "weighting._contracts": BASE,
-    "weighting.evaluation": BASE | {"training", "weighting"},
+    "weighting._contracts": BASE | {"_contracts"},
+    "weighting.evaluation": BASE | {"_contracts", "reduction", "training", "weighting"},
+    "weighting.values": BASE | {"training", "weighting"},
     "weighting.*": BASE | {"weighting"},
     "plots": {"matplotlib", "numpy"},
     # The command line and its private modules.

@@ -43,8 +43,26 @@ def test_the_first_threshold_is_the_median_of_the_rows_there_are():
     pace = self_paced()
     where = np.array([True, True, True, True, False, True])
     weights, state = pace.update(np.where(where, LOSSES, np.nan), pace.init(), where)
-    np.testing.assert_array_equal(weights, [1, 0, 1, 0, 0, 0])  # the median is 1: half lie below
+    np.testing.assert_array_equal(weights, [1, 0, 1, 0, 0, 1])  # the median is 1: half lie below or on it
     np.testing.assert_allclose(state.threshold, 1.3 * 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighting", ["hard", "linear"])
+@pytest.mark.parametrize(
+    ("losses", "where"), [([1.0, 2.0, 3.0], False), ([0.0, 0.0, 3.0], True), ([-3.0, -2.0, 5.0], True)]
+)
+def test_until_a_positive_median_was_seen_all_rows_are_in(weighting, losses, where):
+    pace, kept = self_paced(weighting=weighting), np.full(3, where)
+    weights, state = pace.update(np.array(losses), pace.init(), kept)
+    np.testing.assert_array_equal(weights, kept.astype(float))
+    weights, state = pace.update(np.array([1.0, 2.0, 4.0]), state)
+    np.testing.assert_array_equal(weights, [1, 1, 0] if weighting == "hard" else [0.5, 0, 0])
+    np.testing.assert_allclose(state.threshold, 2.6, rtol=1e-12)
+
+
+def test_rows_that_are_all_alike_all_begin():
+    weights, _ = self_paced().update(np.full(4, 2.0), self_paced().init())
+    np.testing.assert_array_equal(weights, 1)
 
 
 def test_the_threshold_grows_until_all_rows_are_in():
@@ -110,6 +128,17 @@ def test_the_focal_curriculum_of_the_paper():
     gamma = stages((5.0, 3.0, 2.0), boundaries=(100, 250))
     found = [float(gamma(epoch)) for epoch in (0, 99, 100, 249, 250, 349)]
     assert found == [5, 5, 3, 3, 2, 2]
+
+
+@pytest.mark.parametrize("step", [int, np.int32, jnp.int32])
+def test_a_stage_begins_at_its_step_however_late(step):
+    late = stages((1.0, 2.0), boundaries=(2**24 + 1,))
+    assert [float(late(step(2**24))), float(late(step(2**24 + 1)))] == [1, 2]
+
+
+def test_a_stage_may_begin_within_a_step():
+    halves = stages((1.0, 2.0), boundaries=(2.5,))
+    assert [float(halves(step)) for step in (2, 2.4, 2.5, 3)] == [1, 1, 2, 2]
 
 
 def test_a_staged_gamma_is_the_loss_at_each_gamma():
@@ -181,6 +210,14 @@ def test_the_loss_of_a_stage_is_that_loss(stage):
     found = objective(np.where(kept, p, np.nan), t, stage=jnp.asarray(stage), **given)
     wanted = jax.value_and_grad(jl.mean(both[stage]))(p, t, **given)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, wanted)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_losses_of_unlike_dtypes_may_follow_each_other(stage):
+    switch = switch_on_plateau(lambda p, t: (p - t) ** 2, jl.regression.squared_error)
+    losses = switch.loss(jnp.full(3, 1.5, jnp.bfloat16), jnp.zeros(3, jnp.bfloat16), stage=stage)
+    assert losses.dtype == jnp.float32
+    np.testing.assert_array_equal(losses, 2.25)
 
 
 def test_rows_that_all_its_losses_ignore_are_left_out_of_the_mean():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import jaxloss as jl
 from jaxloss import weighting
 
 HOME = Path(__file__).parents[1]
@@ -135,6 +136,44 @@ def test_one_program_serves_every_step_and_every_hyperparameter():
     found = compiled(parameters(), state, 1.5)
     compiled(parameters(), found.state, 0.5)
     assert compiled._cache_size() == 1
+
+
+@every
+def test_a_state_may_be_given_away_at_every_step_and_in_every_run(weigher):
+    evaluate = weighting.value_and_grad(objective, weigher)
+    step = jax.jit(lambda state, params, x: evaluate(params, state, x)[1::2], donate_argnums=0)
+    courses = []
+    for _ in range(2):
+        state, course = weigher.init(3), []
+        for _ in range(3):
+            weights, state = step(state, parameters(), X)
+            course.append(weights)
+        courses.append([[float(weight) for weight in weights.values()] for weights in course])
+    assert courses[0] == courses[1]
+
+
+def test_a_state_that_famo_made_outside_jit_may_be_given_away():
+    losses = jnp.array([1.0, 2.0, 3.0])
+    _, state = weighting.famo().update(losses, weighting.famo().init(3))
+    jax.jit(weighting.famo().update, donate_argnums=1)(losses, state)
+    np.testing.assert_array_equal(losses, [1, 2, 3])
+
+
+def test_a_partial_mean_is_one_loss():
+    def parts(params, x):
+        of = jl.partial_mean(jl.regression.squared_error)
+        hidden = jnp.tanh(x @ params["trunk"])
+        return {"a": of(hidden @ params["heads"][0], x[:, 0]), "b": of(hidden @ params["heads"][1], x[:, 1])}
+
+    def means(params, x):
+        return {name: part.value() for name, part in parts(params, x).items()}
+
+    weigher = weighting.mgda()
+    found, wanted = (
+        weighting.value_and_grad(losses, weigher)(parameters(), weigher.init(2), X)
+        for losses in (parts, means)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
 def test_a_nan_loss_is_not_hidden():

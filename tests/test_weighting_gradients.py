@@ -117,6 +117,38 @@ def test_cagrad_helps_the_worst_off_task_as_much_as_any_step_in_the_ball_could(g
     assert np.all(bound - reached <= close * length * np.max(lengths(grads), axis=-1))
 
 
+UNEVEN = GENERAL * np.array([1e-4, 1.0, 1e2, 1e3])[:, None]
+
+
+@pytest.mark.parametrize("c", [0.4, 0.9])
+@pytest.mark.parametrize("grads", [UNLIKE, PAIRS], ids=["unlike", "pairs"])
+def test_cagrad_helps_a_task_of_a_short_gradient_as_much_as_one_of_a_long(grads, c):
+    # As above, in the unit of the shortest gradient: the bound's own sums are rounded in that of the longest.
+    given, tasks = np.asarray(_averse(products(grads), c)), grads.shape[1]
+    step, mean = combined(given, grads), np.mean(grads, axis=1)
+    towards = np.maximum(given - 1 / tasks, 0)
+    towards = combined(towards / np.sum(towards, axis=1, keepdims=True), grads)
+    bound = np.sum(towards * mean, axis=-1) + c * lengths(mean) * lengths(towards)
+    gap = bound - np.min(along(grads, step), axis=-1)
+    assert np.max(gap / (c * lengths(mean) * np.min(lengths(grads), axis=-1))) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cagrad_of_gradients_at_right_angles_is_its_closed_form(dtype):
+    # From 1 and r at right angles, r so short that all help is for it: the weight c ‖g_0‖ / r, beside 1/2.
+    weights = of_gram.conflict_averse(jnp.asarray(np.diag([1.0, 1e-8]), dtype), 0.4)
+    np.testing.assert_allclose(weights, [0.5, 0.5 + 0.4 * 0.5 / 1e-4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("short", [1.0, 1e-2, 1e-4])
+def test_cagrad_of_opposite_gradients_goes_towards_the_short_one(short, dtype):
+    # In one dimension the ball ends at (1 − c) g_0, where the short task loses least.
+    gram = np.array([[4, -2 * short], [-2 * short, short**2]], dtype)
+    weights = np.asarray(of_gram.conflict_averse(jnp.asarray(gram), 0.4), float)
+    np.testing.assert_allclose(weights @ np.array([2, -short]), 0.6 * (2 - short) / 2, rtol=1e-5)
+
+
 def test_cagrad_in_a_plane_is_what_a_search_of_the_circle_finds():
     grads = np.array([[1.0, 0.0], [-0.5, 1.0]])
     step = combined(_averse(products(grads)[None], 0.5), grads[None])[0]
@@ -349,12 +381,23 @@ def test_one_task_is_that_task(name, wanted):
     np.testing.assert_allclose(weigh(EVERY[name], [[3.0, 4.0]]), [wanted], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["min_norm", "impartial", "bargain"])
-def test_float32_agrees_with_float64(name):
-    solve = jax.jit(jax.vmap(getattr(of_gram, name)))
-    wide, narrow = solve(products(GENERAL)), solve(products(GENERAL).astype(np.float32))
+@pytest.mark.parametrize("grads", [GENERAL, UNEVEN], ids=["general", "uneven"])
+@pytest.mark.parametrize("solve", [_min_norm, _impartial, _bargain, lambda gram: _averse(gram, 0.4)])
+def test_float32_agrees_with_float64(solve, grads):
+    wide, narrow = solve(products(grads)), solve(products(grads).astype(np.float32))
     assert narrow.dtype == jnp.float32
     np.testing.assert_allclose(narrow, wide, rtol=2e-3, atol=2e-3)
+
+
+@every
+def test_losses_of_exactly_0_leave_every_weight_finite(weigher):
+    # A loss at its least has no gradient either.
+    state = weigher.init(2)
+    for losses in ([1.0, 2.0], [0.0, 2.0], [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]):
+        gram = jnp.asarray(products(np.array(EDGES["opposite"]) * np.sign(losses)[:, None]))
+        weights, state = weigher.update(jnp.array(losses), state, gram)
+        assert np.all(np.isfinite(weights))
+    assert np.all(np.isfinite(weigher.update(jnp.ones(2), state, gram)[0]))
 
 
 @every

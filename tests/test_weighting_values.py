@@ -306,8 +306,16 @@ def test_a_hyperparameter_may_be_a_schedule_of_the_step():
             "famo: give `learning_rate` .* got both",
         ),
         (lambda: weighting.dynamic_average(temperature=0.0), ValueError, "`temperature` must be in"),
-        (lambda: weighting.dynamic_average(period=0), ValueError, "`period` must be an integer of at least"),
-        (lambda: weighting.dynamic_average(period=2.5), TypeError, "`period` must be an integer of at least"),
+        (
+            lambda: weighting.dynamic_average(period=0),
+            ValueError,
+            "weighting.dynamic_average: `period` must be at least 1, got 0",
+        ),
+        (
+            lambda: weighting.dynamic_average(period=2.5),
+            TypeError,
+            "`period` must be a Python integer, got 2.5",
+        ),
         (lambda: weighting.relobralo(0, alpha=1.5), ValueError, r"`alpha` must be in \[0, 1\], got 1.5"),
         (lambda: weighting.fixed("even"), TypeError, "fixed: `weights` must be a number, an array, or"),
         (lambda: weighting.random(0.5), TypeError, "random: `key` must be one random key or an integer"),

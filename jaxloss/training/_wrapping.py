@@ -4,32 +4,45 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from jax import Array
 
-from jaxloss._loss import card_of
+from jaxloss._loss import card_of, fusion_of
 
 RowLoss = Callable[..., Array]
 
 
 def dressed(
-    loss: RowLoss, call: RowLoss, *, unranged: Iterable[str], removed: Iterable[str] = (), added: str = ""
+    loss: RowLoss,
+    around: Callable[[Callable[..., Any]], RowLoss],
+    *,
+    unranged: Iterable[str],
+    removed: Iterable[str] = (),
+    added: str = "",
 ) -> RowLoss:
-    """`call` with the name, the signature and the card of the loss it is made from.
+    """`around(loss)` with the name, the signature and the card of the loss it is made from.
 
-    With its card a mean leaves out the same rows. The card's ranges are those of the loss's own
-    options: `unranged` names those in whose place something else is given.
+    With its card a mean leaves out the same rows; of a fused loss, `around` its total is the total. The
+    ranges are those of the loss's own options: `unranged` names those in whose place something else is given.
     """
+    call = around(loss)
     made = functools.wraps(loss, updated=())(call) if hasattr(loss, "__name__") else call
     kept = [p for name, p in parameters(loss).items() if name not in set(removed)]
-    if added:
+    if added and added not in {p.name for p in kept}:
         at = len(kept) - any(p.kind is p.VAR_KEYWORD for p in kept)
         kept.insert(at, inspect.Parameter(added, inspect.Parameter.KEYWORD_ONLY))
     vars(made)["__signature__"] = inspect.Signature(kept)
-    card = card_of(loss)
+    card, fusion = card_of(loss), fusion_of(loss)
+    facts = card or fusion
+    own = facts.options if facts else {}
+    ranges = {name: domain for name, domain in own.items() if name not in set(unranged)}
     if card is not None:
-        ranges = {name: domain for name, domain in card.options.items() if name not in set(unranged)}
         vars(made)["card"] = dataclasses.replace(card, options=ranges)
+    if fusion is not None:
+        total, counts = around(fusion.weighted_total), fusion.counts and around(fusion.counts)
+        vars(made)["fusion"] = fusion._replace(weighted_total=total, options=ranges, counts=counts)
+        vars(made)["weighted_total"] = total
     return made
 
 

@@ -54,8 +54,9 @@ def scheduled(loss: RowLoss, **schedules: Schedule) -> RowLoss:
             `jax.numpy`.
 
     Returns:
-        The loss, with `step` for an option in place of those scheduled; all else as before. Make it once,
-        outside the loop: what `jl.mean` compiles for it is kept, as for any loss of ours.
+        The loss, with `step` for an option in place of those scheduled; all else as before, and a fused
+        loss is still fused. A loss that takes `step` itself is given it, so schedules may be put on one by
+        one. Make it once, outside the loop: what `jl.mean` compiles for it is kept, as for any loss of ours.
 
     Raises:
         TypeError: a schedule that is not callable; (of the result) no step, or a scheduled option given.
@@ -73,13 +74,18 @@ def scheduled(loss: RowLoss, **schedules: Schedule) -> RowLoss:
             )
             raise TypeError(msg)
 
-    def call(*data: Any, step: ArrayLike | None = None, **options: Any) -> Array:
-        _refuse_given(who, schedules, options)
-        at = _one_step(who, step)
-        values = {name: schedule(at) for name, schedule in schedules.items()}
-        return loss(*data, **options, **values)
+    takes_step = "step" in parameters(loss)  # as one that is scheduled already does
 
-    return dressed(loss, call, unranged=schedules, removed=schedules, added="step")
+    def at_step(of: RowLoss) -> RowLoss:
+        def call(*data: Any, step: ArrayLike | None = None, **options: Any) -> Array:
+            _refuse_given(who, schedules, options)
+            at = _one_step(who, step)
+            values = {name: schedule(at) for name, schedule in schedules.items()}
+            return of(*data, **options, **({"step": at} if takes_step else {}) | values)
+
+        return call
+
+    return dressed(loss, at_step, unranged=schedules, removed=schedules, added="step")
 
 
 def _one_step(who: str, step: ArrayLike | None) -> Array:
@@ -151,10 +157,10 @@ def learned(loss: RowLoss, **ranges: Bounds) -> Learned:
     def values(raw: Mapping[str, ArrayLike]) -> dict[str, Array]:
         return {name: _value(who, name, raw.get(name), bounds) for name, bounds in ranges.items()}
 
-    def call(*data: Any, **options: Any) -> Array:
-        return loss(*data, **(options | values(options)))
+    def at_values(of: RowLoss) -> RowLoss:
+        return lambda *data, **options: of(*data, **(options | values(options)))
 
-    return Learned(init, dressed(loss, call, unranged=ranges), values)
+    return Learned(init, dressed(loss, at_values, unranged=ranges), values)
 
 
 def _value(who: str, name: str, raw: ArrayLike | None, bounds: Bounds) -> Array:

@@ -1,9 +1,11 @@
 """What a model is to learn first: easy rows before hard ones, one loss before another, focus in stages."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -11,7 +13,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
-from jaxloss._contracts.checks import own_mask, real
+from jaxloss._contracts.checks import compute_dtype, own_mask, real
 from jaxloss._loss import card_of
 from jaxloss.training._wrapping import RowLoss, dressed
 
@@ -22,7 +24,7 @@ class PaceState(NamedTuple):
     """How far self-paced learning has come.
 
     Attributes:
-        threshold: λ, the loss from which a row is too hard; NaN before the first update that is to find it.
+        threshold: λ, the loss from which a row is too hard; NaN until an update has found it.
         updates: how many there were so far.
     """
 
@@ -84,8 +86,9 @@ def self_paced(
     A mean over the rows let in weighs them as many as they are; the papers' objective is `jl.sum`.
 
     Args:
-        threshold: the first λ > 0, in the unit of the loss; None for the median of the first losses, so that
-            half of the rows begin.
+        threshold: the first λ > 0, in the unit of the loss; None for the median of the first losses, where
+            half of the rows begin: those up to it, itself included. While that is no positive number (no row
+            is there, or half of the losses are 0) all rows weigh 1 and λ stays NaN.
         growth: μ ≥ 1, by which λ grows.
         every: the number of updates from one growth to the next, an epoch's batches say.
         weighting: "hard" or "linear".
@@ -125,13 +128,17 @@ def self_paced(
         (rows,) = real(who, losses=losses)
         rows, kept = lax.stop_gradient(rows), own_mask(who, where, rows.shape)
         now = state.threshold.astype(rows.dtype)
+        easy, begun = rows < now, jnp.ones((), bool)
         if threshold is None:
-            now = jnp.where(state.updates == 0, jnp.nanmedian(jnp.where(kept, rows, jnp.nan)), now)
-        easy = rows < now
+            sought = jnp.isnan(now)
+            now = jnp.where(sought, jnp.nanmedian(jnp.where(kept, rows, jnp.nan)), now)
+            easy = jnp.where(sought, rows <= now, easy)
+            begun = ~sought | (now > 0) & (now < jnp.inf)
         weights = easy.astype(rows.dtype) if weighting == "hard" else jnp.where(easy, 1 - rows / now, 0)
-        weights = jnp.where(jnp.isnan(rows), jnp.nan, weights)
+        weights = jnp.where(jnp.isnan(rows), jnp.nan, jnp.where(begun, weights, 1))
         updates = state.updates + 1
         grown = jnp.where(updates % every == 0, now * jnp.asarray(growth, rows.dtype), now)
+        grown = jnp.where(begun, grown, jnp.nan)
         return jnp.where(kept, weights, 0), PaceState(grown.astype(state.threshold.dtype), updates)
 
     return Pace(init, update)
@@ -172,7 +179,11 @@ def stages(values: Sequence[float], boundaries: Sequence[int]) -> Callable[[Arra
         raise ValueError(msg)
 
     def schedule(step: ArrayLike) -> Array:
-        passed = jnp.asarray(boundaries, jnp.float32) <= jnp.asarray(step, jnp.float32)
+        step, ends = jnp.asarray(step), np.asarray(boundaries)
+        # Whole numbers as such: float32 knows no odd ones above 2²⁴.
+        whole = jnp.issubdtype(step.dtype, jnp.integer) and ends.dtype.kind == "i"
+        kind = int if whole else float
+        passed = jnp.asarray(ends, kind) <= step.astype(kind)
         return jnp.asarray(values, dtype=float)[jnp.sum(passed)]
 
     return schedule
@@ -342,11 +353,15 @@ def _switched(who: str, losses: tuple[RowLoss, ...]) -> RowLoss:
                 "leave them out by `where`."
             )
             raise ValueError(msg)
-        branches = [lambda of=of: of(*data, **options) for of in losses]
-        return lax.switch(jnp.asarray(stage), branches)
+        calls = [functools.partial(of, *data, **options) for of in losses]
+        # One dtype for all, that in which ours are computed: a lambda of bfloat16 rows stays in it.
+        wide = compute_dtype(*map(jax.eval_shape, calls))
+        return lax.switch(jnp.asarray(stage), [lambda of=of: of().astype(wide) for of in calls])
 
     first = cards[0]
-    return dressed(losses[0], loss, unranged=first.options, added="stage") if alike and first else loss
+    if not alike or first is None:
+        return loss
+    return dressed(losses[0], lambda _: loss, unranged=first.options, added="stage")
 
 
 def _at_least(who: str, name: str, value: Any, least: float) -> None:

@@ -1,7 +1,6 @@
 """What a weigher and its options may be, in words."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,11 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
+
+from jaxloss._contracts import compute_dtype
 
 Option = ArrayLike | Callable[[Array], ArrayLike]
-PyTree = Any  # jaxtyping's says no more, and takes a sixth of `import jaxloss`
 
 
 def option(
@@ -57,14 +58,6 @@ def at(who: str, name: str, value: Option, step: Array, like: Array) -> Array:
     return jnp.asarray(now, like.dtype)
 
 
-def positive_count(who: str, name: str, value: object) -> int:
-    """A number of steps that shapes the program, so that it is known before anything runs."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        msg = f"weighting.{who}: `{name}` must be an integer of at least 1, got {value!r}; count the steps."
-        raise (ValueError if isinstance(value, (int, np.integer)) else TypeError)(msg)
-    return int(value)
-
-
 def key_of(who: str, key: ArrayLike) -> Array:
     """A key of JAX's, new or old, or an integer to make one of."""
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
@@ -96,7 +89,7 @@ def task_count(tasks: int) -> int:
 
 
 def one_a_task(losses: ArrayLike, like: Array) -> Array:
-    """The losses, as many as the state is for, in its dtype."""
+    """The losses, as many as the state is for, in its dtype: a copy, for the state may be given away."""
     losses = jnp.asarray(losses)
     if losses.shape != like.shape:
         msg = (
@@ -109,7 +102,7 @@ def one_a_task(losses: ArrayLike, like: Array) -> Array:
             f"weighting: `losses` must be floating, got {losses.dtype}; convert with `.astype(jnp.float32)`."
         )
         raise TypeError(msg)
-    return losses.astype(like.dtype)
+    return jnp.array(losses, like.dtype)
 
 
 def matching_gram(gram: ArrayLike, like: Array) -> Array:
@@ -151,8 +144,7 @@ def as_vector(losses: PyTree) -> Array:
     if not leaves:
         msg = "weighting.value_and_grad: `objective` returned no loss; return a tuple or dict of scalars."
         raise ValueError(msg)
-    double = any(jnp.result_type(leaf) == jnp.float64 for leaf in leaves)
-    wide = [jnp.asarray(leaf).astype(jnp.float64 if double else jnp.float32) for leaf in leaves]
+    wide = [jnp.asarray(leaf).astype(compute_dtype(*leaves)) for leaf in leaves]
     return wide[0] if alone else jnp.stack(wide)
 
 

@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import PyTree
 
+from jaxloss._contracts import compute_dtype
+from jaxloss.reduction import PartialMean
 from jaxloss.training._contracts import require_floating
-from jaxloss.weighting._contracts import PyTree, as_vector, known_weigher
+from jaxloss.weighting._contracts import as_vector, known_weigher
 from jaxloss.weighting.pairs import GradientWeigher, LossWeigher
 
 
@@ -18,7 +21,7 @@ class Evaluation(NamedTuple):
     """What `value_and_grad` found.
 
     Attributes:
-        losses: as the objective returned them.
+        losses: as the objective returned them, a `PartialMean` by its value.
         weights: of the losses' gradients, in the form of the losses.
         grads: Σ weights_i ∂losses_i/∂params, in the form and the dtypes of the parameters.
         state: the weigher's, for the next step.
@@ -53,8 +56,9 @@ def value_and_grad(
     such a step, keep the old state as well as the old parameters.
 
     Args:
-        objective: `objective(params, *data, **options)` -> a tuple, list or dict of floating scalars, or
-            one array `[tasks]`; with `has_aux` a pair of these and anything.
+        objective: `objective(params, *data, **options)` -> a tuple, list or dict of floating scalars (or
+            of `PartialMean`s, each one loss), or one array `[tasks]`; with `has_aux` a pair of these and
+            anything.
         weigher: a pair of `jaxloss.weighting`.
         shared: picks the parameters over which gradients are compared, `lambda params: params["trunk"]`;
             all of them unless told. A `GradientWeigher` then keeps the gradients of these alone, and takes
@@ -77,6 +81,7 @@ def value_and_grad(
         def vector(params: PyTree) -> tuple[Array, tuple[PyTree, PyTree]]:
             returned = objective(params, *data, **options)
             losses, aux = returned if has_aux else (returned, None)
+            losses = _divided(losses)
             return as_vector(losses), (losses, aux)
 
         values, pullback, (losses, aux) = jax.vjp(vector, params, has_aux=True)
@@ -94,6 +99,15 @@ def value_and_grad(
     return evaluate
 
 
+def _divided(losses: PyTree) -> PyTree:
+    """Each `PartialMean` as its value: it is one loss, and its total and its weight are not two."""
+
+    def is_partial(node: Any) -> bool:
+        return isinstance(node, PartialMean)
+
+    return jax.tree.map(lambda loss: loss.value() if is_partial(loss) else loss, losses, is_leaf=is_partial)
+
+
 def inner_products(grads: PyTree) -> Array:
     """The Gram matrix G_ij = ⟨g_i, g_j⟩ of gradients stacked along the first axis of each leaf.
 
@@ -104,13 +118,11 @@ def inner_products(grads: PyTree) -> Array:
         `[tasks, tasks]`, summed in float32 at least.
     """
     products = [_leaf_products(leaf) for leaf in jax.tree.leaves(grads)]
-    double = any(product.dtype == jnp.float64 for product in products)
-    return jnp.stack([product.astype(jnp.float64 if double else jnp.float32) for product in products]).sum(0)
+    return jnp.stack([product.astype(compute_dtype(*products)) for product in products]).sum(0)
 
 
 def _leaf_products(leaf: Array) -> Array:
-    axes = tuple(range(1, leaf.ndim))
-    wide = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+    axes, wide = tuple(range(1, leaf.ndim)), compute_dtype(leaf)
     # Full precision: an accelerator's default for a product may keep eight bits, and a conflict is a sign.
     return jnp.tensordot(
         leaf, leaf, (axes, axes), precision=lax.Precision.HIGHEST, preferred_element_type=wide
@@ -119,7 +131,7 @@ def _leaf_products(leaf: Array) -> Array:
 
 def _weighted_sum(rows: PyTree, weights: Array) -> PyTree:
     def weigh(leaf: Array) -> Array:
-        wide = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+        wide = compute_dtype(leaf)
         column = weights.astype(wide).reshape(-1, *(1,) * (leaf.ndim - 1))
         return jnp.sum(column * leaf.astype(wide), axis=0).astype(leaf.dtype)
 

@@ -51,7 +51,8 @@ def gradnorm(
 
     Returns:
         A `GradientWeigher`. Take the gradients over the last layer that the tasks share, as the paper
-        does, by `shared=` of `value_and_grad`. A loss that starts at 0 counts as never having moved.
+        does, by `shared=` of `value_and_grad`. A loss that starts at 0 counts as never having moved, and
+        losses that are all 0 as equally far.
 
     Raises:
         ValueError: both ways of learning, or an option out of range.
@@ -64,8 +65,7 @@ def gradnorm(
     learn = learner("gradnorm", learning_rate, optimizer)
 
     def init(tasks: int) -> GradNormState:
-        start = ones(tasks)
-        return GradNormState(count(), start, start, learn.init(start))
+        return GradNormState(count(), ones(tasks), ones(tasks), learn.init(ones(tasks)))
 
     def update(losses: ArrayLike, state: GradNormState, gram: ArrayLike) -> tuple[Array, GradNormState]:
         weights = state.weights
@@ -73,7 +73,8 @@ def gradnorm(
         first = jnp.where(state.step > 0, state.first, losses)
         lengths = of_gram.norms(gram)
         progress = jnp.where(first == 0, 1, losses / jnp.where(first == 0, 1, first))
-        rate = progress / jnp.mean(progress)
+        mean = jnp.mean(progress)
+        rate = jnp.where(mean == 0, 1, progress / jnp.where(mean == 0, 1, mean))
         weighted = weights * lengths
         target = jnp.mean(weighted) * rate ** at("gradnorm", "alpha", alpha, state.step, weights)
         slope = jnp.sign(weighted - target) * lengths

@@ -1,7 +1,8 @@
 """Weights as plain functions of the Gram matrix G_ij = ⟨g_i, g_j⟩ of the tasks' gradients.
 
-However many parameters a model has, these see `[tasks, tasks]` numbers. All are scale-aware: where a
-method does not care how long a gradient is, neither does the arithmetic.
+However many parameters a model has, these see `[tasks, tasks]` numbers. Where a method does not care how
+long a gradient is, neither does the arithmetic, as far as squares of lengths are normal numbers: in float32
+a gradient below 1e-19 counts as none, and one above 1e19 as infinite.
 """
 
 from collections.abc import Callable
@@ -201,8 +202,11 @@ def conflict_averse(gram: Float[Array, "tasks tasks"], c: ArrayLike) -> Float[Ar
         weights = min_norm(gram + kappa * (pull[:, None] + pull[None, :]) + shift)
         return weights, weights @ gram @ weights - radius**2 * shift
 
-    # Below the lowest ‖g_w‖ is rounding: 0, or of tasks whose gradients cancel.
-    lowest = eps ** (2 / 3)
+    # c κ = ‖g_w‖ is no less than the shortest of the hull. Where gradients cancel to that, the rest is
+    # rounding: of those that cancel, which may be far shorter than g_0.
+    nearest = min_norm(gram)
+    least, terms = nearest @ gram @ nearest, nearest @ jnp.abs(gram) @ nearest
+    lowest = jnp.maximum(least / 2, eps ** (2 / 3) * terms) / radius**2
     highest = 2 * jnp.max(jnp.diagonal(gram)) / radius**2
     shift = _root(lambda shift: shortest(shift)[1], lowest, jnp.maximum(highest, 2 * lowest), -highest)
     averse = mean + shortest(shift)[0] / jnp.sqrt(shift)
@@ -259,8 +263,9 @@ def impartial(gram: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
 
         ⟨Σ w_j g_j, g_i⟩ / ‖g_i‖ = p  for each task i,   Σ w_i = 1
 
-    A weight may be negative. Where the gradients depend on each other, the smallest of the solutions is
-    taken: equal gradients share equally, and opposite ones cancel.
+    A weight may be negative. Where gradients depend on each other there are many solutions, and that is
+    taken of which (w_1 ‖g_1‖, ..., w_K ‖g_K‖, p) is shortest: equal gradients share equally, and opposite
+    ones cancel.
 
     Args:
         gram: of the gradients.

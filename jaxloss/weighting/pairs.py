@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
-from jaxloss.weighting._contracts import Option, PyTree, at, key_of, one_method, option, task_count
+from jaxloss.weighting._contracts import Option, at, key_of, one_method, option, task_count
 
 
 class LossWeigher(NamedTuple):
@@ -67,7 +68,8 @@ def first_step(tasks: int) -> StepState:
 def first_key(who: str, key: ArrayLike) -> Callable[[int], KeyState]:
     """The start of a method that draws with this key."""
     start = key_of(who, key)
-    return lambda tasks: KeyState(start, ones(tasks))
+    # A copy: a step that is given the state for its own may not take the key of the next `init` with it.
+    return lambda tasks: KeyState(jnp.array(start, copy=True), ones(tasks))
 
 
 class Learner(NamedTuple):

@@ -1,5 +1,6 @@
 """Weighers that need the values of the losses alone: one backward pass, however many losses."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxloss.weighting._contracts import Option, at, one_a_task, option, positive_count
+from jaxloss.training._contracts import positive_count
+from jaxloss.weighting._contracts import Option, at, one_a_task, option
 from jaxloss.weighting.pairs import (
     KeyState,
     LossWeigher,
@@ -120,7 +122,7 @@ def uncertainty(
 
     def init(tasks: int) -> UncertaintyState:
         start = jnp.zeros_like(ones(tasks))
-        return UncertaintyState(count(), start, learn.init(start))
+        return UncertaintyState(count(), start, learn.init(jnp.zeros_like(start)))
 
     def update(losses: ArrayLike, state: UncertaintyState) -> tuple[Array, UncertaintyState]:
         s = state.log_variances
@@ -133,7 +135,7 @@ def uncertainty(
 
 
 class FamoState(NamedTuple):
-    """The memory of `famo`: its logits ξ, and the losses before and after the last step."""
+    """The memory of `famo`: its logits ξ, and the losses before the last step and, if observed, after it."""
 
     step: Array
     logits: Array
@@ -183,8 +185,9 @@ def famo(
     learn = learner("famo", learning_rate, optimizer)
 
     def init(tasks: int) -> FamoState:
-        start, some = jnp.zeros_like(ones(tasks)), ones(tasks)
-        return FamoState(count(), start, learn.init(start), some, some, jnp.zeros((), bool))
+        start = jnp.zeros_like(ones(tasks))
+        memory = learn.init(jnp.zeros_like(start))
+        return FamoState(count(), start, memory, ones(tasks), ones(tasks), jnp.zeros((), bool))
 
     def update(losses: ArrayLike, state: FamoState) -> tuple[Array, FamoState]:
         losses = one_a_task(losses, state.logits)
@@ -203,7 +206,8 @@ def famo(
         # Of the first losses nothing is known yet.
         logits, memory = where(state.step > 0, learned, (state.logits, state.learner))
         log_weights = jax.nn.log_softmax(logits) - jnp.log(above(losses))
-        new = FamoState(state.step + 1, logits, memory, losses, losses, jnp.zeros((), bool))
+        unknown = jnp.zeros_like(losses)
+        new = FamoState(state.step + 1, logits, memory, losses, unknown, jnp.zeros((), bool))
         return jax.nn.softmax(log_weights), new
 
     return LossWeigher(init, update)
@@ -257,11 +261,10 @@ def dynamic_average(*, temperature: Option = 2.0, period: int = 1) -> LossWeighe
         Liu, Johns & Davison (2019), End-to-End Multi-Task Learning with Attention, Eq. 7.
     """
     temperature = option("dynamic_average", "temperature", temperature, low=0, strict="low")
-    period = positive_count("dynamic_average", "period", period)
+    period = positive_count("weighting.dynamic_average", "period", period)
 
     def init(tasks: int) -> AverageState:
-        start = ones(tasks)
-        return AverageState(count(), jnp.zeros_like(start), start, start)
+        return AverageState(count(), jnp.zeros_like(ones(tasks)), ones(tasks), ones(tasks))
 
     def update(losses: ArrayLike, state: AverageState) -> tuple[Array, AverageState]:
         losses = one_a_task(losses, state.weights)
@@ -313,7 +316,7 @@ def softadapt(*, beta: Option = 0.1) -> LossWeigher:
         Heydari, Thompson & Mehmood (2019), SoftAdapt: Techniques for Adaptive Loss Weighting of Neural
         Networks with Multi-Part Loss Functions, section 3.1.
     """
-    return _softadapt("softadapt", beta, lambda losses, rise: (rise, jnp.ones_like(losses)))
+    return _softadapt("softadapt", beta, lambda beta, rise, _: beta * rise)
 
 
 def softadapt_normalized(*, beta: Option = 0.1) -> LossWeigher:
@@ -328,9 +331,9 @@ def softadapt_normalized(*, beta: Option = 0.1) -> LossWeigher:
         A `LossWeigher`.
     """
 
-    def shares(losses: Array, rise: Array) -> tuple[Array, Array]:
+    def shares(beta: Array, rise: Array, _: Array) -> Array:
         total = jnp.sum(jnp.abs(rise))
-        return rise / jnp.where(total == 0, 1, total), jnp.ones_like(losses)
+        return beta * rise / jnp.where(total == 0, 1, total)
 
     return _softadapt("softadapt_normalized", beta, shares)
 
@@ -347,14 +350,14 @@ def softadapt_loss_weighted(*, beta: Option = 0.1) -> LossWeigher:
         A `LossWeigher`.
     """
 
-    def sized(losses: Array, rise: Array) -> tuple[Array, Array]:
-        return rise, jnp.where(jnp.all(losses == 0), 1, losses)
+    def sized(beta: Array, rise: Array, losses: Array) -> Array:
+        return beta * rise + jnp.log(jnp.where(jnp.all(losses == 0), 1, losses))
 
     return _softadapt("softadapt_loss_weighted", beta, sized)
 
 
-def _softadapt(who: str, beta: Option, score: Any) -> LossWeigher:
-    """The softmax of a score of losses and rises, each term times a factor."""
+def _softadapt(who: str, beta: Option, score: Callable[[Array, Array, Array], Array]) -> LossWeigher:
+    """The softmax of a score of beta, the rises and the losses."""
     beta = option(who, "beta", beta)
 
     def init(tasks: int) -> CourseState:
@@ -363,10 +366,8 @@ def _softadapt(who: str, beta: Option, score: Any) -> LossWeigher:
     def update(losses: ArrayLike, state: CourseState) -> tuple[Array, CourseState]:
         losses = one_a_task(losses, state.last)
         rise = jnp.where(state.step > 0, losses - state.last, 0)
-        scores, factors = score(losses, rise)
-        scores = at(who, "beta", beta, state.step, losses) * scores
-        terms = factors * jnp.exp(scores - jnp.max(scores))
-        return terms / jnp.sum(terms), CourseState(state.step + 1, losses)
+        now = at(who, "beta", beta, state.step, losses)
+        return jax.nn.softmax(score(now, rise, losses)), CourseState(state.step + 1, losses)
 
     return LossWeigher(init, update)
 
@@ -416,7 +417,7 @@ def relobralo(
 
     def init(tasks: int) -> LookbackState:
         start = first(tasks)
-        return LookbackState(count(), start.weights, start.weights, start.weights, start.key)
+        return LookbackState(count(), ones(tasks), ones(tasks), start.weights, start.key)
 
     def update(losses: ArrayLike, state: LookbackState) -> tuple[Array, LookbackState]:
         losses = one_a_task(losses, state.weights)
