@@ -42,7 +42,6 @@ def dressed(
     if fusion is not None:
         total, counts = around(fusion.weighted_total), fusion.counts and around(fusion.counts)
         vars(made)["fusion"] = fusion._replace(weighted_total=total, options=ranges, counts=counts)
-        vars(made)["weighted_total"] = total
     return made
 
 
