@@ -224,12 +224,9 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
     return call
 
 
-# Options that say how much is computed at a time: the program depends on them.
-_SIZES = ("block_size", "chunk_size")
-
-
 def _is_static(name: str, value: Any) -> bool:
-    size = name in _SIZES and isinstance(value, (int, np.integer))
+    # The program depends on how much is computed at a time; what is no integer is refused as it was given.
+    size = name == "chunk_size" and isinstance(value, (int, float, np.number))
     return size or isinstance(value, (str, bool)) or callable(value)
 
 

@@ -493,12 +493,12 @@ def test_it_keeps_the_losss_name_and_signature():
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        (0, ValueError, "chunked: `rows` must be at least 1, got 0"),
-        (-3, ValueError, "chunked: `rows` must be at least 1, got -3"),
-        (2.0, TypeError, r"chunked: `rows` must be a Python int, got 2\.0"),
-        (True, TypeError, "chunked: `rows` must be a Python int, got True"),
-        ("auto", TypeError, "chunked: `rows` must be a Python int, got 'auto'"),
-        (None, TypeError, "chunked: `rows` must be a Python int, got None"),
+        (0, ValueError, "chunked: `rows` must be 1 or more, got 0"),
+        (-3, ValueError, "chunked: `rows` must be 1 or more, got -3"),
+        (2.0, TypeError, r"chunked: `rows` must be an integer, got 2\.0"),
+        (True, TypeError, "chunked: `rows` must be an integer, got True"),
+        ("auto", TypeError, "chunked: `rows` must be an integer, got 'auto'"),
+        (None, TypeError, "chunked: `rows` must be an integer, got None"),
     ],
 )
 def test_a_number_of_rows_that_is_none_is_refused(rows, error, words):

@@ -44,11 +44,11 @@ def losses_of(name):
 
 def in_blocks(name, size=BLOCK):
     """The fused loss with blocks that do not divide the batch."""
-    return functools.partial(losses_of(name)[1], block_size=size)
+    return functools.partial(losses_of(name)[1], chunk_size=size)
 
 
 def mean_in_blocks(name, size=BLOCK):
-    return functools.partial(jl.mean(losses_of(name)[1]), block_size=size)
+    return functools.partial(jl.mean(losses_of(name)[1]), chunk_size=size)
 
 
 # --- by brute force -------------------------------------------------------------------------------
@@ -141,6 +141,27 @@ def test_the_gradients_of_a_mean_are_those_of_brute_force(name):
         expected.append(differences(by_option, options[option]))
     for actual, wanted in zip(jax.tree.leaves(found), expected, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, ROWS + 2, pytest.param(np.int32(2), marks=pytest.mark.worded)])
+def test_chunks_of_any_size_make_the_same_rows(size):
+    found = in_blocks("clip", size)(FIRST, SECOND, where=KEPT, **OPTIONS["clip"])
+    expected = brute("clip", FIRST, SECOND, KEPT, **OPTIONS["clip"]).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@every_loss
+def test_a_batch_of_no_row_is_nothing_and_of_one_that_of_brute_force(name, count):
+    first, second = (array[:count] for array in data_of(name))
+
+    def total(x):
+        return np.sum(brute(name, x, second, np.ones(count, bool), **OPTIONS[name]))
+
+    mean = functools.partial(jl.mean(losses_of(name)[1]), **OPTIONS[name])
+    value, slopes = jax.jit(jax.value_and_grad(mean))(first, second)
+    np.testing.assert_allclose(value, float(total(first)), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(slopes, differences(total, first), rtol=1e-9, atol=1e-10)
 
 
 # --- beside the loss of all pairs at once -------------------------------------------------------------
@@ -277,7 +298,7 @@ def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
 @every_loss
 def test_the_signature_is_the_references_and_a_size(name):
     reference, fused = (inspect.signature(loss).parameters for loss in losses_of(name))
-    assert list(fused) == [*reference, "block_size"]
+    assert list(fused) == [*reference, "chunk_size"]
     assert {n: fused[n].default for n in reference} == {n: p.default for n, p in reference.items()}
 
 
@@ -401,27 +422,6 @@ def test_the_measure_sees_an_array_of_all_pairs():
             r"supcon: `labels` \(4,\) must have the rows' shape",
         ),
         (
-            lambda f: f.clip(FIRST, SECOND, block_size=0),
-            ValueError,
-            r"clip: `block_size` must be 1 or more, got 0",
-        ),
-        (
-            lambda f: f.clip(FIRST, SECOND, block_size=True),
-            TypeError,
-            r"clip: `block_size` must be an integer",
-        ),
-        (
-            lambda f: f.clip(FIRST, SECOND, block_size=2.5),
-            TypeError,
-            r"clip: `block_size` must be an integer",
-        ),
-        (lambda f: f.clip(FIRST, SECOND, block_size="few"), TypeError, r'or "auto", got \'few\''),
-        (
-            lambda f: jl.mean(f.clip)(FIRST, SECOND, block_size=-3),
-            ValueError,
-            r"`block_size` must be 1 or more, got -3",
-        ),
-        (
             lambda f: jl.mean(f.clip)(FIRST, SECOND, logit_scale=0.0),
             ValueError,
             r"contrastive\.clip: `logit_scale`",
@@ -431,6 +431,33 @@ def test_the_measure_sees_an_array_of_all_pairs():
 def test_bad_input_is_refused_in_words(call, error, words):
     with pytest.raises(error, match=words):
         call(jl.fused.contrastive)
+
+
+@pytest.mark.parametrize("over", [lambda loss: loss, jl.mean], ids=["rows", "mean"])
+@pytest.mark.parametrize(
+    ("size", "error", "words"),
+    [
+        (0, ValueError, r"must be 1 or more, got 0"),
+        (-3, ValueError, r"must be 1 or more, got -3"),
+        (np.int64(-3), ValueError, r"must be 1 or more, got -3"),
+        (True, TypeError, r'must be an integer or "auto", got True'),
+        (2.5, TypeError, r'must be an integer or "auto", got 2\.5'),
+        ("few", TypeError, r'must be an integer or "auto", got \'few\''),
+    ],
+)
+def test_a_chunk_size_that_is_none_is_refused_in_words(size, error, words, over):
+    with pytest.raises(error, match=r"contrastive\.clip: `chunk_size` " + words):
+        over(jl.fused.contrastive.clip)(FIRST, SECOND, chunk_size=size)
+
+
+@every_loss
+def test_whoever_chunks_it_again_is_told_the_options_name(name):
+    with pytest.raises(
+        ValueError, match=rf"chunked\(fused\.contrastive\.{name}\).* set its `(\w+)`"
+    ) as refused:
+        jl.chunked(losses_of(name)[1], rows=3)
+    option = re.search(r"set its `(\w+)`", str(refused.value))[1]
+    assert option in inspect.signature(losses_of(name)[1]).parameters
 
 
 def test_a_traced_option_out_of_range_is_nan_and_said_under_checked():

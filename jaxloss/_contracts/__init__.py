@@ -20,6 +20,8 @@ from jaxloss._contracts.checks import (
     on_trailing_axes,
     own_mask,
     poison,
+    row_count,
+    rows_a_chunk,
     spoil_outside,
 )
 from jaxloss._contracts.classes import (
@@ -76,7 +78,6 @@ from jaxloss._contracts.heads import (
     headed,
     labelled,
     report_labels,
-    rows_a_chunk,
     same_heads,
 )
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
@@ -175,6 +176,7 @@ __all__ = [
     "poison",
     "ranked",
     "report_labels",
+    "row_count",
     "rows_a_chunk",
     "same_heads",
     "scalar_pairs",

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -105,16 +104,3 @@ def report_labels(who: str, name: str, labels: Array, classes: int, kept: Array 
         report(who, name, labels, valid if kept is None else valid | ~kept, wanted)
     else:
         distribution(who, name, labels if kept is None else jnp.where(kept[:, None], labels, 1 / classes))
-
-
-def rows_a_chunk(who: str, chunk_size: object) -> int | None:
-    """A number of rows known when traced; None for "auto"."""
-    if isinstance(chunk_size, str) and chunk_size == "auto":
-        return None
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, (int, np.integer)):
-        got = type(chunk_size).__name__ if not isinstance(chunk_size, str) else repr(chunk_size)
-        refuse(who, "chunk_size", '"auto" or an int', got, "give a number of rows known when traced")
-    if chunk_size < 1:
-        msg = f'{who}: `chunk_size` must be 1 or more, got {chunk_size}; give a number of rows, or "auto".'
-        raise ValueError(msg)
-    return int(chunk_size)

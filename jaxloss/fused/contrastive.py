@@ -7,16 +7,15 @@ beside the batch, where that one has an entry for every two rows.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows
+from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows, rows_a_chunk
 from jaxloss._loss import fused
 from jaxloss.fused import _blocks
 from jaxloss.fused._blocks import Pairs
@@ -29,7 +28,6 @@ from jaxloss.fused._rivals import (
 )
 from jaxloss.numerics import unit
 
-BlockSize = int | Literal["auto"]
 _FAMILY = "fused.contrastive"
 
 # Logits of a block: on a CPU they are to stay in its cache, elsewhere to fill the processor.
@@ -50,17 +48,17 @@ def _row_by_row(who: str, formula: _blocks.Formula) -> _Way:
     return _Way(who, functools.partial(_blocks.rows, formula), functools.partial(_blocks.total, formula))
 
 
-def _rows(way: _Way, pairs: Pairs, block_size: BlockSize) -> Array:
-    size = _block_rows(way.who, block_size, pairs.first.shape)
+def _rows(way: _Way, pairs: Pairs, chunk_size: int | str) -> Array:
+    size = _block_rows(way.who, chunk_size, pairs.first.shape)
     return _batchwise(functools.partial(way.rows, size), pairs)
 
 
 def _total_of(way: _Way, prepare: Callable[..., Pairs]) -> Callable[..., Array]:
     """Σwℓ of what `prepare` makes of the data and the options."""
 
-    def total(*data: ArrayLike, weights: Array, block_size: BlockSize = "auto", **options: Any) -> Array:
+    def total(*data: ArrayLike, weights: Array, chunk_size: int | str = "auto", **options: Any) -> Array:
         pairs = prepare(*data, **options)
-        size = _block_rows(way.who, block_size, pairs.first.shape)
+        size = _block_rows(way.who, chunk_size, pairs.first.shape)
         return jnp.sum(_batchwise(functools.partial(way.total, size), pairs, weights))
 
     return total
@@ -92,21 +90,16 @@ def _pairs(
     return Pairs(scale * unit(first), unit(second), offset, Marks(places, kept, labels))
 
 
-def _block_rows(who: str, block_size: BlockSize, shape: tuple[int, ...]) -> int:
+def _block_rows(who: str, chunk_size: int | str, shape: tuple[int, ...]) -> int:
     """How many rows a block has: as many as the last one, or a few more."""
     *batches, batch, _ = shape
-    if block_size == "auto":
+    size = rows_a_chunk(who, chunk_size)
+    if size is None:
         logits = _LOGITS.get(jax.default_backend(), _LOGITS_ELSEWHERE)
         size = max(logits // max(batch * math.prod(batches), 1), _FEWEST_ROWS)
         blocks = -(-batch // size)
         return -(-batch // max(blocks, 1)) or 1
-    if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)):
-        msg = f'{who}: `block_size` must be an integer or "auto", got {block_size!r}; give a number of rows.'
-        raise TypeError(msg)
-    if block_size < 1:
-        msg = f'{who}: `block_size` must be 1 or more, got {block_size}; give a number of rows, or "auto".'
-        raise ValueError(msg)
-    return max(min(int(block_size), batch), 1)
+    return max(min(size, batch), 1)
 
 
 # --- groups of rows -------------------------------------------------------------------------------
@@ -140,7 +133,7 @@ def nt_xent(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each anchor's cross-entropy of its partners among the rows of other groups (SimCLR).
 
@@ -155,7 +148,7 @@ def nt_xent(
         labels: integer, `[*rows]`: rows of one label are partners.
         temperature: τ > 0.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows at a time, or "auto".
 
     Returns:
         The loss of each row as an anchor, in nats; 0 for one without a partner.
@@ -167,7 +160,7 @@ def nt_xent(
 
     """
     pairs = _nt_xent(embeddings, labels, temperature=temperature, where=where)
-    return _rows(_NT_XENT, pairs, block_size)
+    return _rows(_NT_XENT, pairs, chunk_size)
 
 
 def _supcon(
@@ -194,7 +187,7 @@ def supcon(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each anchor's cross-entropy of its partners among all other rows (supervised contrastive).
 
@@ -209,7 +202,7 @@ def supcon(
         labels: integer, `[*rows]`: rows of one label are partners.
         temperature: τ > 0.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows at a time, or "auto".
 
     Returns:
         The loss of each row as an anchor, in nats; 0 for one without a partner.
@@ -221,7 +214,7 @@ def supcon(
 
     """
     pairs = _supcon(embeddings, labels, temperature=temperature, where=where)
-    return _rows(_SUPCON, pairs, block_size)
+    return _rows(_SUPCON, pairs, chunk_size)
 
 
 # --- two views of each row ------------------------------------------------------------------------
@@ -255,7 +248,7 @@ def info_nce(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each query's cross-entropy of its own key among the keys of the batch.
 
@@ -270,7 +263,7 @@ def info_nce(
         keys: of the same shape, the key of each query in its row.
         temperature: τ > 0.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows at a time, or "auto".
 
     Returns:
         The loss of each row, in nats.
@@ -281,7 +274,7 @@ def info_nce(
 
     """
     pairs = _info_nce(queries, keys, temperature=temperature, where=where)
-    return _rows(_INFO_NCE, pairs, block_size)
+    return _rows(_INFO_NCE, pairs, chunk_size)
 
 
 def _clip(
@@ -308,7 +301,7 @@ def clip(
     *,
     logit_scale: float | Array = 1 / 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Cross-entropy of each image's text among the texts, and of each text's image, halved.
 
@@ -324,7 +317,7 @@ def clip(
         text: of the same shape, the text of each image in its row.
         logit_scale: t > 0, one over a temperature.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows at a time, or "auto".
 
     Returns:
         The loss of each row, in nats.
@@ -335,7 +328,7 @@ def clip(
 
     """
     pairs = _clip(image, text, logit_scale=logit_scale, where=where)
-    return _rows(_CLIP, pairs, block_size)
+    return _rows(_CLIP, pairs, chunk_size)
 
 
 def _siglip(
@@ -368,7 +361,7 @@ def siglip(
     logit_scale: float | Array = 10.0,
     bias: float | Array = -10.0,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Logistic loss of whether an image and a text belong together, over every text of the batch.
 
@@ -383,7 +376,7 @@ def siglip(
         logit_scale: t > 0.
         bias: c, which at first makes up for there being far more pairs that do not belong together.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows at a time, or "auto".
 
     Returns:
         The loss of each row, in nats, summed over the texts.
@@ -394,4 +387,4 @@ def siglip(
 
     """
     pairs = _siglip(image, text, logit_scale=logit_scale, bias=bias, where=where)
-    return _rows(_SIGLIP, pairs, block_size)
+    return _rows(_SIGLIP, pairs, chunk_size)
