@@ -302,6 +302,12 @@ def test_the_signature_is_the_references_and_a_size(name):
     assert {n: fused[n].default for n in reference} == {n: p.default for n, p in reference.items()}
 
 
+@every_loss
+def test_a_mean_has_the_defaults_of_the_rows(name):
+    rows = in_blocks(name)(*data_of(name))
+    np.testing.assert_allclose(mean_in_blocks(name)(*data_of(name)), np.mean(rows), rtol=1e-13)
+
+
 # --- the programs ---------------------------------------------------------------------------------------
 
 MANY, WIDE = 32_768, 256
@@ -391,11 +397,6 @@ def test_the_measure_sees_an_array_of_all_pairs():
         ),
         (lambda f: f.clip(FIRST[0], SECOND[0]), ValueError, r"clip: `image` \(3,\) must have shape"),
         (
-            lambda f: f.siglip(FIRST, SECOND, bias=np.zeros(7)),
-            ValueError,
-            r"siglip: `bias` must be one number, .*\(7,\)",
-        ),
-        (
             lambda f: f.siglip(FIRST, SECOND, logit_scale=-1.0),
             ValueError,
             r"siglip: `logit_scale` must be in .*-1\.0",
@@ -431,6 +432,17 @@ def test_the_measure_sees_an_array_of_all_pairs():
 def test_bad_input_is_refused_in_words(call, error, words):
     with pytest.raises(error, match=words):
         call(jl.fused.contrastive)
+
+
+@pytest.mark.worded
+@pytest.mark.parametrize("shape", [(1,), (FEATURES,), (ROWS,), (ROWS, 1)])
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in NAMES for option in OPTIONS[name]])
+def test_an_option_of_more_than_one_number_is_refused_by_both(name, option, shape):
+    for loss in losses_of(name):
+        for over in (loss, jl.mean(loss)):
+            words = rf"contrastive\.{name}: `{option}` must be one number, got shape {re.escape(str(shape))}"
+            with pytest.raises(ValueError, match=words):
+                over(*data_of(name), **{option: np.ones(shape)})
 
 
 @pytest.mark.parametrize("over", [lambda loss: loss, jl.mean], ids=["rows", "mean"])

@@ -134,6 +134,15 @@ def on_trailing_axes(who: str, name: str, option: ArrayLike, data: Array) -> Arr
     return jnp.broadcast_to(option, data.shape)
 
 
+def one_number(who: str, **options: ArrayLike | None) -> None:
+    """Refuse an option of more than one number, which would broadcast against whatever its shape fits."""
+    for name, option in options.items():
+        if option is not None and jnp.ndim(option) != 0:
+            shape = jnp.shape(option)
+            msg = f"{who}: `{name}` must be one number, got shape {shape}; give one for all rows."
+            raise ValueError(msg)
+
+
 def is_off(option: float | Array) -> bool:
     """Whether an option is known, when traced, to be zero: then its term need not be computed."""
     return isinstance(option, (int, float)) and option == 0
