@@ -284,6 +284,69 @@ def test_axes_before_the_batch_are_batches_of_their_own(name):
     )
 
 
+# Which of the data each of two devices has its own part of; the other is whole on both.
+SHARDS = {"both": (True, True), "keys are shared": (True, False), "queries are shared": (False, True)}
+SHARED = [(name, how) for name in NAMES for how in SHARDS if how == "both" or name not in GROUPED]
+OWN, WHOLE = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
+
+
+def sharded(function, *in_specs, out=WHOLE):
+    mesh = jax.sharding.Mesh(jax.devices()[:2], ("rows",))
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out))
+
+
+@pytest.mark.parametrize(("name", "how"), SHARED)
+def test_every_shard_is_a_batch_of_its_own_differentiated_inside_and_outside(name, how):
+    options, split = OPTIONS[name], SHARDS[how]
+    parts = [[a, a + 1] if s else [a, a] for a, s in zip(data_of(name), split, strict=True)]
+    data = [np.concatenate(two) if s else two[0] for two, s in zip(parts, split, strict=True)]
+    specs = [OWN if s else WHOLE for s in (*split, False, False)]
+    moving = (0, 2, 3) if name in GROUPED else (0, 1, 2, 3)
+
+    def of_shard(first, second, weights, options):
+        mean = mean_in_blocks(name)(first, second, weights=weights, where=KEPT, **options)
+        return jax.lax.psum(mean, "rows")
+
+    gradient = functools.partial(jax.value_and_grad, argnums=moving)
+    run = program(name, fused=False)
+    alone = [run(*part, WEIGHTS, options, KEPT) for part in zip(*parts, strict=True)]
+    value = sum(each for each, _ in alone)
+    slopes = [
+        np.concatenate(two) if specs[i] == OWN else jax.tree.map(jnp.add, *two)
+        for i, *two in zip(moving, *(each for _, each in alone), strict=True)
+    ]
+    inside = sharded(gradient(of_shard), *specs, out=(WHOLE, tuple(specs[i] for i in moving)))
+    for found in (inside, gradient(sharded(of_shard, *specs))):
+        agree(found(*data, WEIGHTS, options), (value, slopes), 1e-11)
+
+
+def test_rows_of_shared_images_have_their_gradient():
+    def of_shard(first, second):
+        return jax.lax.psum(jnp.sum(jnp.sin(in_blocks("clip")(first, second))), "rows")
+
+    def alone(first):
+        return sum(jnp.sum(jnp.sin(jl.contrastive.clip(first, part))) for part in (SECOND, -SECOND))
+
+    found = jax.grad(sharded(of_shard, WHOLE, OWN))(FIRST, np.concatenate([SECOND, -SECOND]))
+    agree(found, jax.jit(jax.grad(alone))(FIRST), 1e-11)
+
+
+def test_a_second_derivative_through_shards_is_the_references():
+    first = np.concatenate([FIRST, FIRST + 1])
+
+    def curvature(objective):
+        return jax.jit(jax.grad(jax.grad(objective)))(-2.0)
+
+    def of_shard(first, bias):
+        return jax.lax.psum(mean_in_blocks("siglip")(first, SECOND, bias=bias), "rows")
+
+    def alone(bias):
+        return sum(jl.mean(jl.contrastive.siglip)(x, SECOND, bias=bias) for x in (FIRST, FIRST + 1))
+
+    found = curvature(lambda bias: sharded(of_shard, OWN, WHOLE)(first, bias))
+    np.testing.assert_allclose(found, curvature(alone), rtol=1e-11)
+
+
 def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
     half = [jnp.asarray(x, jnp.bfloat16) for x in (FIRST, SECOND)]
     mean = jax.jit(jax.value_and_grad(mean_in_blocks("siglip"), argnums=(0, 1)))

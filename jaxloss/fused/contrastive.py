@@ -26,6 +26,7 @@ from jaxloss.fused._rivals import (
     partners_among_rivals,
     signed,
 )
+from jaxloss.fused._sharding import spread
 from jaxloss.numerics import unit
 
 _FAMILY = "fused.contrastive"
@@ -51,7 +52,7 @@ class _Loss(NamedTuple):
         """One number a row."""
         pairs = self._pairs(*data, **options)
         size = _block_rows(self.who, chunk_size, pairs.first.shape)
-        return _batchwise(functools.partial(self.of_rows, size), pairs)
+        return _batchwise(functools.partial(self.of_rows, size), spread(pairs, pairs))
 
     def total(
         self, *data: ArrayLike, weights: Array, chunk_size: int | str = "auto", **options: Any
@@ -59,6 +60,7 @@ class _Loss(NamedTuple):
         """Σ w ℓ over all rows."""
         pairs = self._pairs(*data, **options)
         size = _block_rows(self.who, chunk_size, pairs.first.shape)
+        pairs, weights = spread((pairs, weights), (pairs, weights))
         return jnp.sum(_batchwise(functools.partial(self.of_total, size), pairs, weights))
 
     def _pairs(self, *data: ArrayLike, where: ArrayLike | None = None, **given: Any) -> Pairs:
