@@ -454,7 +454,7 @@ def _back_twice(name):
     return jax.grad(lambda x, y: jnp.vdot(jax.grad(mean_in_blocks(name, CHUNK))(x, y), x))
 
 
-# Scratch memory in chunks of logits, two of them as large as the embeddings; all pairs are 128 and 256 of them.
+# Scratch memory in chunks of logits, of which embeddings take two and all pairs 128 and 256.
 # The bounds are those of the oldest JAX, which stores up to nine more than the newest.
 # A second derivative, and one of rows, of `clip` keep for each chunk the sums of the columns so far.
 @pytest.mark.parametrize(
