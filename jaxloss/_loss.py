@@ -233,10 +233,6 @@ def compiled(function: Callable[..., Any], *, inline: bool = False) -> Callable[
     return call
 
 
-# Options that say how much is computed at a time: the program depends on them.
-_SIZES = ("block_size", "chunk_size")
-
-
 def divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options that a compiled program is made for, and those that it is given."""
     static = {name: value for name, value in options.items() if _is_static(name, value)}
@@ -244,8 +240,8 @@ def divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def _is_static(name: str, value: Any) -> bool:
-    # A size that is no integer as well, to be refused by its own name.
-    size = name in _SIZES and isinstance(value, (int, float, np.number))
+    # The program depends on how much is computed at a time; what is no integer is refused as it was given.
+    size = name == "chunk_size" and isinstance(value, (int, float, np.number))
     return size or isinstance(value, (str, bool)) or callable(value)
 
 

@@ -272,13 +272,13 @@ def test_parameters_of_as_many_axes_as_rows_are_no_rows():
 
 
 def test_a_size_among_the_options_is_part_of_the_program():
-    def in_blocks(predictions, targets, *, block_size):
-        blocks = (predictions - targets).reshape(*targets.shape[:-1], -1, block_size)
+    def in_blocks(predictions, targets, *, chunk_size):
+        blocks = (predictions - targets).reshape(*targets.shape[:-1], -1, chunk_size)
         return jnp.sum(blocks**2, axis=(-2, -1))
 
     predictions, targets = jnp.arange(32.0).reshape(8, 4), jnp.ones((8, 4))
-    found = jl.chunked(in_blocks, rows=3)(predictions, targets, block_size=2)
-    np.testing.assert_array_equal(found, in_blocks(predictions, targets, block_size=2))
+    found = jl.chunked(in_blocks, rows=3)(predictions, targets, chunk_size=2)
+    np.testing.assert_array_equal(found, in_blocks(predictions, targets, chunk_size=2))
 
 
 def test_a_parameter_among_the_data_is_sent_to_the_options():
@@ -503,12 +503,12 @@ def test_it_keeps_the_losss_name_and_signature():
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        (0, ValueError, "chunked: `rows` must be at least 1, got 0"),
-        (-3, ValueError, "chunked: `rows` must be at least 1, got -3"),
-        (2.0, TypeError, r"chunked: `rows` must be a Python int, got 2\.0"),
-        (True, TypeError, "chunked: `rows` must be a Python int, got True"),
-        ("auto", TypeError, "chunked: `rows` must be a Python int, got 'auto'"),
-        (None, TypeError, "chunked: `rows` must be a Python int, got None"),
+        (0, ValueError, "chunked: `rows` must be 1 or more, got 0"),
+        (-3, ValueError, "chunked: `rows` must be 1 or more, got -3"),
+        (2.0, TypeError, r"chunked: `rows` must be an integer, got 2\.0"),
+        (True, TypeError, "chunked: `rows` must be an integer, got True"),
+        ("auto", TypeError, "chunked: `rows` must be an integer, got 'auto'"),
+        (None, TypeError, "chunked: `rows` must be an integer, got None"),
     ],
 )
 def test_a_number_of_rows_that_is_none_is_refused(rows, error, words):

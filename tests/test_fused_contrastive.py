@@ -8,9 +8,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 import jaxloss as jl
 
@@ -44,11 +46,11 @@ def losses_of(name):
 
 def in_blocks(name, size=BLOCK):
     """The fused loss with blocks that do not divide the batch."""
-    return functools.partial(losses_of(name)[1], block_size=size)
+    return functools.partial(losses_of(name)[1], chunk_size=size)
 
 
 def mean_in_blocks(name, size=BLOCK):
-    return functools.partial(jl.mean(losses_of(name)[1]), block_size=size)
+    return functools.partial(jl.mean(losses_of(name)[1]), chunk_size=size)
 
 
 # --- by brute force -------------------------------------------------------------------------------
@@ -143,6 +145,27 @@ def test_the_gradients_of_a_mean_are_those_of_brute_force(name):
         np.testing.assert_allclose(actual, wanted, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [1, ROWS + 2, pytest.param(np.int32(2), marks=pytest.mark.worded)])
+def test_chunks_of_any_size_make_the_same_rows(size):
+    found = in_blocks("clip", size)(FIRST, SECOND, where=KEPT, **OPTIONS["clip"])
+    expected = brute("clip", FIRST, SECOND, KEPT, **OPTIONS["clip"]).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@every_loss
+def test_a_batch_of_no_row_is_nothing_and_of_one_that_of_brute_force(name, count):
+    first, second = (array[:count] for array in data_of(name))
+
+    def total(x):
+        return np.sum(brute(name, x, second, np.ones(count, bool), **OPTIONS[name]))
+
+    mean = functools.partial(jl.mean(losses_of(name)[1]), **OPTIONS[name])
+    value, slopes = jax.jit(jax.value_and_grad(mean))(first, second)
+    np.testing.assert_allclose(value, float(total(first)), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(slopes, differences(total, first), rtol=1e-9, atol=1e-10)
+
+
 # --- beside the loss of all pairs at once -------------------------------------------------------------
 
 
@@ -165,6 +188,30 @@ def test_value_and_gradients_are_the_references_with_nan_in_removed_rows(name, s
     scaled = {"temperature": 1 / sharpness} if "temperature" in OPTIONS[name] else {"logit_scale": sharpness}
     data = (first, labels if name in GROUPED else second, WEIGHTS, OPTIONS[name] | scaled, KEPT)
     agree(program(name, fused=True)(*data), program(name, fused=False)(*data), 1e-11)
+
+
+LENGTHS = st.floats(0.25, 4)
+NUMBERS = st.one_of(st.just(0.0), LENGTHS, LENGTHS.map(lambda x: -x))
+VIEWS = arrays(np.float64, (2, ROWS, FEATURES), elements=NUMBERS)
+
+
+@every_loss
+@given(
+    views=VIEWS,
+    labels=arrays(np.int64, ROWS, elements=st.integers(-1, 3)),
+    weights=arrays(np.float64, ROWS, elements=st.floats(0.25, 4)),
+    kept=arrays(np.bool_, ROWS),
+    sharpness=st.floats(0.5, 20),
+    bias=st.floats(-10, 10),
+)
+def test_any_batch_has_the_references_value_and_gradients(
+    name, views, labels, weights, kept, sharpness, bias
+):
+    drawn = {"temperature": 1 / sharpness, "logit_scale": sharpness, "bias": bias}
+    options = {option: drawn[option] for option in OPTIONS[name]}
+    data = (views[0], labels if name in GROUPED else views[1], weights, options, kept)
+    # Where a derivative is 0, as along one direction for all, rounding of numbers of about 1 is left.
+    agree(program(name, fused=True)(*data), program(name, fused=False)(*data), 1e-11, least=1e-2)
 
 
 @every_loss
@@ -263,6 +310,69 @@ def test_axes_before_the_batch_are_batches_of_their_own(name):
     )
 
 
+# Which of the data each of two devices has its own part of; the other is whole on both.
+SHARDS = {"both": (True, True), "keys are shared": (True, False), "queries are shared": (False, True)}
+SHARED = [(name, how) for name in NAMES for how in SHARDS if how == "both" or name not in GROUPED]
+OWN, WHOLE = jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()
+
+
+def sharded(function, *in_specs, out=WHOLE):
+    mesh = jax.sharding.Mesh(jax.devices()[:2], ("rows",))
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out))
+
+
+@pytest.mark.parametrize(("name", "how"), SHARED)
+def test_every_shard_is_a_batch_of_its_own_differentiated_inside_and_outside(name, how):
+    options, split = OPTIONS[name], SHARDS[how]
+    parts = [[a, a + 1] if s else [a, a] for a, s in zip(data_of(name), split, strict=True)]
+    data = [np.concatenate(two) if s else two[0] for two, s in zip(parts, split, strict=True)]
+    specs = [OWN if s else WHOLE for s in (*split, False, False)]
+    moving = (0, 2, 3) if name in GROUPED else (0, 1, 2, 3)
+
+    def of_shard(first, second, weights, options):
+        mean = mean_in_blocks(name)(first, second, weights=weights, where=KEPT, **options)
+        return jax.lax.psum(mean, "rows")
+
+    gradient = functools.partial(jax.value_and_grad, argnums=moving)
+    run = program(name, fused=False)
+    alone = [run(*part, WEIGHTS, options, KEPT) for part in zip(*parts, strict=True)]
+    value = sum(each for each, _ in alone)
+    slopes = [
+        np.concatenate(two) if specs[i] == OWN else jax.tree.map(jnp.add, *two)
+        for i, *two in zip(moving, *(each for _, each in alone), strict=True)
+    ]
+    inside = sharded(gradient(of_shard), *specs, out=(WHOLE, tuple(specs[i] for i in moving)))
+    for found in (inside, gradient(sharded(of_shard, *specs))):
+        agree(found(*data, WEIGHTS, options), (value, slopes), 1e-11)
+
+
+def test_rows_of_shared_images_have_their_gradient():
+    def of_shard(first, second):
+        return jax.lax.psum(jnp.sum(jnp.sin(in_blocks("clip")(first, second))), "rows")
+
+    def alone(first):
+        return sum(jnp.sum(jnp.sin(jl.contrastive.clip(first, part))) for part in (SECOND, -SECOND))
+
+    found = jax.grad(sharded(of_shard, WHOLE, OWN))(FIRST, np.concatenate([SECOND, -SECOND]))
+    agree(found, jax.jit(jax.grad(alone))(FIRST), 1e-11)
+
+
+def test_a_second_derivative_through_shards_is_the_references():
+    first = np.concatenate([FIRST, FIRST + 1])
+
+    def curvature(objective):
+        return jax.jit(jax.grad(jax.grad(objective)))(-2.0)
+
+    def of_shard(first, bias):
+        return jax.lax.psum(mean_in_blocks("siglip")(first, SECOND, bias=bias), "rows")
+
+    def alone(bias):
+        return sum(jl.mean(jl.contrastive.siglip)(x, SECOND, bias=bias) for x in (FIRST, FIRST + 1))
+
+    found = curvature(lambda bias: sharded(of_shard, OWN, WHOLE)(first, bias))
+    np.testing.assert_allclose(found, curvature(alone), rtol=1e-11)
+
+
 def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
     half = [jnp.asarray(x, jnp.bfloat16) for x in (FIRST, SECOND)]
     mean = jax.jit(jax.value_and_grad(mean_in_blocks("siglip"), argnums=(0, 1)))
@@ -277,8 +387,14 @@ def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
 @every_loss
 def test_the_signature_is_the_references_and_a_size(name):
     reference, fused = (inspect.signature(loss).parameters for loss in losses_of(name))
-    assert list(fused) == [*reference, "block_size"]
+    assert list(fused) == [*reference, "chunk_size"]
     assert {n: fused[n].default for n in reference} == {n: p.default for n, p in reference.items()}
+
+
+@every_loss
+def test_a_mean_has_the_defaults_of_the_rows(name):
+    rows = in_blocks(name)(*data_of(name))
+    np.testing.assert_allclose(mean_in_blocks(name)(*data_of(name)), np.mean(rows), rtol=1e-13)
 
 
 # --- the programs ---------------------------------------------------------------------------------------
@@ -311,45 +427,63 @@ def test_value_and_gradients_are_three_products_and_a_block(name):
     assert "scatter(" not in text
 
 
-@pytest.mark.parametrize(("name", "products"), [("info_nce", 1), ("clip", 1)])
-def test_a_value_is_one_product(name, products):
-    assert compiled(jl.mean(losses_of(name)[1]), *shapes_of(name))[0] == products
+@every_loss
+def test_a_value_is_one_product(name):
+    assert compiled(jl.mean(losses_of(name)[1]), *shapes_of(name))[0] == 1
 
 
-@pytest.mark.parametrize(("name", "products"), [("siglip", 2), ("clip", 3)])
-def test_what_is_not_differentiated_is_not_computed(name, products):
-    mean = jl.mean(losses_of(name)[1])
-    for side in (0, 1):
-        assert compiled(jax.grad(mean, argnums=side), *shapes_of(name))[0] == products
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in GROUPED])
+def test_what_is_not_differentiated_is_not_computed(name, side):
+    gradient = jax.grad(jl.mean(losses_of(name)[1]), argnums=side)
+    assert compiled(gradient, *shapes_of(name))[0] == PRODUCTS[name] - 1
 
 
-def _of_rows(loss):
-    return lambda *data: jnp.max(loss(*data))
+CHUNK = 32
 
 
-def _back_twice(mean):
-    return lambda x, y: jnp.vdot(jax.grad(mean)(x, y), x)
+def _of_rows(name):
+    return jax.grad(lambda x, y: jnp.max(in_blocks(name, CHUNK)(x, y)), argnums=(0, 1))
 
 
-FEWER = jax.ShapeDtypeStruct((8192, 64), jnp.float32)
-OF_FEWER_PAIRS = 4 * 8192**2
+def _forward(name):
+    return lambda x, y: jax.jvp(lambda x: jax.grad(mean_in_blocks(name, CHUNK))(x, y), (x,), (x,))[1]
 
 
-def test_rows_make_each_block_twice_and_store_none():
-    gradients = jax.grad(_of_rows(losses_of("clip")[1]), argnums=(0, 1))
-    products, scratch, _ = compiled(gradients, FEWER, FEWER)
-    assert products == 4
-    assert scratch < OF_FEWER_PAIRS / 2
+def _back_twice(name):
+    return jax.grad(lambda x, y: jnp.vdot(jax.grad(mean_in_blocks(name, CHUNK))(x, y), x))
 
 
-def test_the_second_derivative_stores_no_array_of_all_pairs():
-    mean = jl.mean(losses_of("clip")[1])
+# Scratch memory in chunks of logits, of which embeddings take two and all pairs 128 and 256.
+# The bounds are those of the oldest JAX, which stores up to nine more than the newest.
+# A second derivative, and one of rows, of `clip` keep for each chunk the sums of the columns so far.
+@pytest.mark.parametrize(
+    ("name", "make", "chunks", "keeps_sums"),
+    [
+        ("clip", _of_rows, 23, True),
+        ("clip", _forward, 21, False),
+        ("clip", _back_twice, 35, True),
+        ("siglip", _of_rows, 22, False),
+        ("siglip", _forward, 21, False),
+        ("siglip", _back_twice, 25, False),
+    ],
+)
+def test_rows_and_second_derivatives_store_a_few_chunks_whatever_the_batch(name, make, chunks, keeps_sums):
+    for batch in (4096, 8192):
+        views = jax.ShapeDtypeStruct((batch, 64), jnp.float32)
+        products, scratch, _ = compiled(make(name), views, views)
+        sums = 4 * batch * batch // CHUNK if keeps_sums else 0
+        assert scratch < chunks * 4 * CHUNK * batch + sums
+        assert products == 4 or make is not _of_rows
 
-    def forward(x, y):
-        return jax.jvp(lambda x: jax.grad(mean)(x, y), (x,), (x,))[1]
 
-    for second in (forward, jax.grad(_back_twice(mean))):
-        assert compiled(second, FEWER, FEWER)[1] < OF_FEWER_PAIRS
+def test_a_batch_of_4096_takes_an_eighth_of_optaxs_memory():
+    embeddings = jax.ShapeDtypeStruct((4096, WIDE), jnp.float32)
+    ids = jax.ShapeDtypeStruct((4096,), jnp.int32)
+    _, ours, _ = compiled(jax.value_and_grad(jl.mean(jl.fused.contrastive.nt_xent)), embeddings, ids)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        _, theirs, _ = compiled(jax.value_and_grad(optax.losses.ntxent), embeddings, ids)
+    assert 8 * ours < theirs
 
 
 def test_the_measure_sees_an_array_of_all_pairs():
@@ -369,11 +503,6 @@ def test_the_measure_sees_an_array_of_all_pairs():
             r"contrastive\.clip: `image` \(7, 3\) and `text` \(4, 3\)",
         ),
         (lambda f: f.clip(FIRST[0], SECOND[0]), ValueError, r"clip: `image` \(3,\) must have shape"),
-        (
-            lambda f: f.siglip(FIRST, SECOND, bias=np.zeros(7)),
-            ValueError,
-            r"siglip: `bias` must be one number, .*\(7,\)",
-        ),
         (
             lambda f: f.siglip(FIRST, SECOND, logit_scale=-1.0),
             ValueError,
@@ -401,27 +530,6 @@ def test_the_measure_sees_an_array_of_all_pairs():
             r"supcon: `labels` \(4,\) must have the rows' shape",
         ),
         (
-            lambda f: f.clip(FIRST, SECOND, block_size=0),
-            ValueError,
-            r"clip: `block_size` must be 1 or more, got 0",
-        ),
-        (
-            lambda f: f.clip(FIRST, SECOND, block_size=True),
-            TypeError,
-            r"clip: `block_size` must be an integer",
-        ),
-        (
-            lambda f: f.clip(FIRST, SECOND, block_size=2.5),
-            TypeError,
-            r"clip: `block_size` must be an integer",
-        ),
-        (lambda f: f.clip(FIRST, SECOND, block_size="few"), TypeError, r'or "auto", got \'few\''),
-        (
-            lambda f: jl.mean(f.clip)(FIRST, SECOND, block_size=-3),
-            ValueError,
-            r"`block_size` must be 1 or more, got -3",
-        ),
-        (
             lambda f: jl.mean(f.clip)(FIRST, SECOND, logit_scale=0.0),
             ValueError,
             r"contrastive\.clip: `logit_scale`",
@@ -431,6 +539,44 @@ def test_the_measure_sees_an_array_of_all_pairs():
 def test_bad_input_is_refused_in_words(call, error, words):
     with pytest.raises(error, match=words):
         call(jl.fused.contrastive)
+
+
+@pytest.mark.worded
+@pytest.mark.parametrize("shape", [(1,), (FEATURES,), (ROWS,), (ROWS, 1)])
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in NAMES for option in OPTIONS[name]])
+def test_an_option_of_more_than_one_number_is_refused_by_both(name, option, shape):
+    for loss in losses_of(name):
+        for over in (loss, jl.mean(loss)):
+            words = rf"contrastive\.{name}: `{option}` must be one number, got shape {re.escape(str(shape))}"
+            with pytest.raises(ValueError, match=words):
+                over(*data_of(name), **{option: np.ones(shape)})
+
+
+@pytest.mark.parametrize("over", [lambda loss: loss, jl.mean], ids=["rows", "mean"])
+@pytest.mark.parametrize(
+    ("size", "error", "words"),
+    [
+        (0, ValueError, r"must be 1 or more, got 0"),
+        (-3, ValueError, r"must be 1 or more, got -3"),
+        (np.int64(-3), ValueError, r"must be 1 or more, got -3"),
+        (True, TypeError, r'must be an integer or "auto", got True'),
+        (2.5, TypeError, r'must be an integer or "auto", got 2\.5'),
+        ("few", TypeError, r'must be an integer or "auto", got \'few\''),
+    ],
+)
+def test_a_chunk_size_that_is_none_is_refused_in_words(size, error, words, over):
+    with pytest.raises(error, match=r"contrastive\.clip: `chunk_size` " + words):
+        over(jl.fused.contrastive.clip)(FIRST, SECOND, chunk_size=size)
+
+
+@every_loss
+def test_whoever_chunks_it_again_is_told_the_options_name(name):
+    with pytest.raises(
+        ValueError, match=rf"chunked\(fused\.contrastive\.{name}\).* set its `(\w+)`"
+    ) as refused:
+        jl.chunked(losses_of(name)[1], rows=3)
+    option = re.search(r"set its `(\w+)`", str(refused.value))[1]
+    assert option in inspect.signature(losses_of(name)[1]).parameters
 
 
 def test_a_traced_option_out_of_range_is_nan_and_said_under_checked():

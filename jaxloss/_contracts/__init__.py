@@ -21,6 +21,8 @@ from jaxloss._contracts.checks import (
     one_number,
     own_mask,
     poison,
+    row_count,
+    rows_a_chunk,
     spoil_outside,
 )
 from jaxloss._contracts.classes import (
@@ -78,7 +80,6 @@ from jaxloss._contracts.heads import (
     for_classes,
     headed,
     labelled,
-    rows_a_chunk,
     same_heads,
 )
 from jaxloss._contracts.images import binary_segmented, pixels_kept, segmented, segmented_whole
@@ -177,6 +178,7 @@ __all__ = [
     "pixels_kept",
     "poison",
     "ranked",
+    "row_count",
     "rows_a_chunk",
     "same_heads",
     "scalar_pairs",

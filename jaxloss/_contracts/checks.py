@@ -1,6 +1,7 @@
 """What every kind of input is checked by: dtypes, shapes, masks and values, each refused in words."""
 
 import contextvars
+import operator
 from typing import Any, NoReturn
 
 import jax.numpy as jnp
@@ -134,10 +135,11 @@ def on_trailing_axes(who: str, name: str, option: ArrayLike, data: Array) -> Arr
 
 
 def one_number(who: str, **options: ArrayLike | None) -> None:
-    """Refuse an option that is not one for all rows, of those that are given."""
+    """Refuse an option of more than one number, which would broadcast against whatever its shape fits."""
     for name, option in options.items():
         if option is not None and jnp.ndim(option) != 0:
-            msg = f"{who}: `{name}` must be one number, got shape {jnp.shape(option)}; give one for all rows."
+            shape = jnp.shape(option)
+            msg = f"{who}: `{name}` must be one number, got shape {shape}; give one for all rows."
             raise ValueError(msg)
 
 
@@ -170,3 +172,24 @@ def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...], name: st
         msg = f"{who}: `{name}` {mask.shape} must have the shape {shape}; {fix}."
         raise ValueError(msg)
     return jnp.broadcast_to(mask, shape)
+
+
+def rows_a_chunk(who: str, chunk_size: object) -> int | None:
+    """A number of rows known when traced; None for "auto"."""
+    if isinstance(chunk_size, str) and chunk_size == "auto":
+        return None
+    return row_count(who, "chunk_size", chunk_size, 'an integer or "auto"')
+
+
+def row_count(who: str, name: str, rows: Any, wanted: str = "an integer") -> int:
+    """A number of rows known when traced."""
+    try:
+        count = operator.index(rows)
+    except TypeError:
+        count = None
+    if count is None or isinstance(rows, bool):
+        refuse(who, name, wanted, repr(rows), "give a number of rows known when traced")
+    if count < 1:
+        msg = f"{who}: `{name}` must be 1 or more, got {rows}; give a number of rows."
+        raise ValueError(msg)
+    return count

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -115,16 +114,3 @@ def labelled(
     labels = labels if kept is None else jnp.where(kept, labels, 0)
     report(who, "labels", labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
     return labels, kept
-
-
-def rows_a_chunk(who: str, chunk_size: object) -> int | None:
-    """A number of rows known when traced; None for "auto"."""
-    if isinstance(chunk_size, str) and chunk_size == "auto":
-        return None
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, (int, np.integer)):
-        got = type(chunk_size).__name__ if not isinstance(chunk_size, str) else repr(chunk_size)
-        refuse(who, "chunk_size", '"auto" or an int', got, "give a number of rows known when traced")
-    if chunk_size < 1:
-        msg = f'{who}: `chunk_size` must be 1 or more, got {chunk_size}; give a number of rows, or "auto".'
-        raise ValueError(msg)
-    return int(chunk_size)

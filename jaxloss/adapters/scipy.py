@@ -57,7 +57,7 @@ def objective(
         params: pytree of floating arrays, where to start.
         *data: what else it takes; floating arrays in it are converted as the parameters are.
         double: compute in float64; otherwise in the dtypes given.
-        **options: the objective's own; strings, flags, callables, `chunk_size` and `block_size` are static.
+        **options: the objective's own; strings, flags, callables and `chunk_size` are static.
 
     Returns:
         `Problem(fun, x0, hessp, params)`.

@@ -1,21 +1,25 @@
-"""What a loop needs inside `jax.shard_map`: to begin as varied over the mesh as it goes on."""
+"""Values inside `jax.shard_map`, where what a loop carries must vary over the mesh as what it returns."""
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+T = TypeVar("T")
 
 
-def spread(tree: Any, like: Any) -> Any:
+def spread(tree: T, like: object) -> T:
     """The same values, varying over every mesh axis that `like` varies over.
 
-    The derivative of what was shared is then summed over the devices once, after the loop, and not in it.
+    A zero made of `like` is added to what is floating point: it varies where that does, in any release of
+    JAX, its derivative sums over the devices, and outside `jax.shard_map` it is compiled away.
     """
-    # A sum over no entry is 0, whatever the others hold; compiled, nothing is left of it.
-    empty = [jnp.sum(jnp.ravel(leaf)[:0]).astype(jnp.float32) for leaf in jax.tree.leaves(like)]
-    nothing = jax.lax.stop_gradient(sum(empty))
+    empty = [jnp.sum(jnp.ravel(array)[:0]).astype(jnp.float32) for array in jax.tree.leaves(like)]
+    nothing = lax.stop_gradient(sum(empty, start=jnp.zeros((), jnp.float32)))
 
-    def own(leaf: Any) -> Any:
-        return leaf + nothing.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    def varied(array: jax.Array) -> jax.Array:
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        return array + nothing.astype(array.dtype) if floating else array
 
-    return jax.tree.map(own, tree)
+    return jax.tree.map(varied, tree)

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import operator
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import CHECKING
+from jaxloss._contracts import CHECKING, row_count
 from jaxloss._loss import card_of, check_options, compiled, divided, fusion_of, name_of
 
 RowLoss = Callable[..., Array]
@@ -53,7 +52,7 @@ def chunked(loss: RowLoss, *, rows: int) -> RowLoss:
             returns one number for all rows, or that is not of its rows alone; data of other rows.
 
     """
-    size = _size(rows)
+    size = row_count("chunked", "rows", rows)
     _refuse_coupled(loss)
     try:
         return _remembered(loss, size)
@@ -230,20 +229,6 @@ def _broadcasts(axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 # --- what the caller gave ---------------------------------------------------------------------
-
-
-def _size(rows: Any) -> int:
-    try:
-        size = 0 if isinstance(rows, bool) else operator.index(rows)
-    except TypeError:
-        size = None
-    if size is None or isinstance(rows, bool):
-        msg = f"chunked: `rows` must be a Python int, got {rows!r}; give how many rows to take at a time."
-        raise TypeError(msg)
-    if size < 1:
-        msg = f"chunked: `rows` must be at least 1, got {rows}; give how many rows to take at a time."
-        raise ValueError(msg)
-    return size
 
 
 def _refuse_coupled(loss: RowLoss) -> None:

@@ -7,16 +7,15 @@ beside the batch, where that one has an entry for every two rows.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows
+from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows, one_number, rows_a_chunk
 from jaxloss._loss import fused
 from jaxloss.fused import _blocks
 from jaxloss.fused._blocks import Pairs
@@ -27,10 +26,12 @@ from jaxloss.fused._rivals import (
     partners_among_rivals,
     signed,
 )
+from jaxloss.fused._sharding import spread
 from jaxloss.numerics import unit
 
-BlockSize = int | Literal["auto"]
 _FAMILY = "fused.contrastive"
+_GROUPED, _PAIRED = ("embeddings", "labels"), ("image", "text")
+_TEMPERATURE = {"temperature": POSITIVE}
 
 # Logits of a block: on a CPU they are to stay in its cache, elsewhere to fill the processor.
 _LOGITS = {"cpu": 1 << 21}
@@ -38,32 +39,51 @@ _LOGITS_ELSEWHERE = 1 << 26
 _FEWEST_ROWS = 128
 
 
-class _Way(NamedTuple):
-    """How a loss is made of a size of blocks and the pairs of a batch: its rows, and their Σwℓ."""
+class _Loss(NamedTuple):
+    """A name for errors, the names of its data, its numbers' defaults; its rows from pairs, and their Σwℓ."""
 
     who: str
-    rows: Callable[[int, Pairs], Array]
-    total: Callable[[int, Pairs, Array], Array]
+    data: tuple[str, str]
+    numbers: dict[str, float]
+    of_rows: Callable[[int, Pairs], Array]
+    of_total: Callable[[int, Pairs, Array], Array]
+
+    def rows(self, *data: ArrayLike, chunk_size: int | str, **options: Any) -> Array:
+        """One number a row."""
+        pairs = self._pairs(*data, **options)
+        size = _block_rows(self.who, chunk_size, pairs.first.shape)
+        return _batchwise(functools.partial(self.of_rows, size), spread(pairs, pairs))
+
+    def total(
+        self, *data: ArrayLike, weights: Array, chunk_size: int | str = "auto", **options: Any
+    ) -> Array:
+        """Σ w ℓ over all rows."""
+        pairs = self._pairs(*data, **options)
+        size = _block_rows(self.who, chunk_size, pairs.first.shape)
+        pairs, weights = spread((pairs, weights), (pairs, weights))
+        return jnp.sum(_batchwise(functools.partial(self.of_total, size), pairs, weights))
+
+    def _pairs(self, *data: ArrayLike, where: ArrayLike | None = None, **given: Any) -> Pairs:
+        """Directions, whose products are cosines times a scale: before the product, as in `contrastive`."""
+        numbers = self.numbers | given
+        one_number(self.who, **numbers)
+        arrays, labels = dict(zip(self.data, data, strict=True)), None
+        if "labels" in arrays:
+            first, labels, kept = clustered(self.who, where, **arrays)
+            second = first
+        else:
+            first, second, kept = batched(self.who, where, **arrays)
+        scale = numbers["logit_scale"] if "logit_scale" in numbers else 1 / numbers["temperature"]
+        offset = jnp.asarray(numbers["bias"], first.dtype) if "bias" in numbers else None
+        marks = Marks(jnp.arange(kept.shape[-1]), kept, labels)
+        return Pairs(scale * unit(first), unit(second), offset, marks)
 
 
-def _row_by_row(who: str, formula: _blocks.Formula) -> _Way:
-    return _Way(who, functools.partial(_blocks.rows, formula), functools.partial(_blocks.total, formula))
-
-
-def _rows(way: _Way, pairs: Pairs, block_size: BlockSize) -> Array:
-    size = _block_rows(way.who, block_size, pairs.first.shape)
-    return _batchwise(functools.partial(way.rows, size), pairs)
-
-
-def _total_of(way: _Way, prepare: Callable[..., Pairs]) -> Callable[..., Array]:
-    """Σwℓ of what `prepare` makes of the data and the options."""
-
-    def total(*data: ArrayLike, weights: Array, block_size: BlockSize = "auto", **options: Any) -> Array:
-        pairs = prepare(*data, **options)
-        size = _block_rows(way.who, block_size, pairs.first.shape)
-        return jnp.sum(_batchwise(functools.partial(way.total, size), pairs, weights))
-
-    return total
+def _row_by_row(
+    name: str, data: tuple[str, str], numbers: dict[str, float], formula: _blocks.Formula
+) -> _Loss:
+    rows, total = (functools.partial(of, formula) for of in (_blocks.rows, _blocks.total))
+    return _Loss(f"{_FAMILY}.{name}", data, numbers, rows, total)
 
 
 def _batchwise(function: Callable[..., Array], pairs: Pairs, *rows: Array) -> Array:
@@ -78,57 +98,26 @@ def _batchwise(function: Callable[..., Array], pairs: Pairs, *rows: Array) -> Ar
     return of_batch(pairs.first, pairs.second, pairs.marks.kept, pairs.marks.label, *rows)
 
 
-def _pairs(
-    first: Array,
-    second: Array,
-    kept: Array,
-    scale: float | Array,
-    *,
-    offset: Array | None = None,
-    labels: Array | None = None,
-) -> Pairs:
-    """Directions, whose products are cosines times a scale: before the product, as in `contrastive`."""
-    places = jnp.arange(kept.shape[-1])
-    return Pairs(scale * unit(first), unit(second), offset, Marks(places, kept, labels))
-
-
-def _block_rows(who: str, block_size: BlockSize, shape: tuple[int, ...]) -> int:
+def _block_rows(who: str, chunk_size: int | str, shape: tuple[int, ...]) -> int:
     """How many rows a block has: as many as the last one, or a few more."""
     *batches, batch, _ = shape
-    if block_size == "auto":
+    size = rows_a_chunk(who, chunk_size)
+    if size is None:
         logits = _LOGITS.get(jax.default_backend(), _LOGITS_ELSEWHERE)
         size = max(logits // max(batch * math.prod(batches), 1), _FEWEST_ROWS)
         blocks = -(-batch // size)
         return -(-batch // max(blocks, 1)) or 1
-    if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)):
-        msg = f'{who}: `block_size` must be an integer or "auto", got {block_size!r}; give a number of rows.'
-        raise TypeError(msg)
-    if block_size < 1:
-        msg = f'{who}: `block_size` must be 1 or more, got {block_size}; give a number of rows, or "auto".'
-        raise ValueError(msg)
-    return max(min(int(block_size), batch), 1)
+    return max(min(size, batch), 1)
 
 
 # --- groups of rows -------------------------------------------------------------------------------
 
-_TEMPERATURE = {"temperature": POSITIVE}
-_NT_XENT = _row_by_row(f"{_FAMILY}.nt_xent", partners_among_rivals)
-_SUPCON = _row_by_row(f"{_FAMILY}.supcon", partners_among_others)
-
-
-def _nt_xent(
-    embeddings: ArrayLike,
-    labels: ArrayLike,
-    *,
-    temperature: float | Array = 0.07,
-    where: ArrayLike | None = None,
-) -> Pairs:
-    embeddings, labels, kept = clustered(_NT_XENT.who, where, embeddings=embeddings, labels=labels)
-    return _pairs(embeddings, embeddings, kept, 1 / temperature, labels=labels)
+_NT_XENT = _row_by_row("nt_xent", _GROUPED, {"temperature": 0.07}, partners_among_rivals)
+_SUPCON = _row_by_row("supcon", _GROUPED, {"temperature": 0.07}, partners_among_others)
 
 
 @fused(
-    total=_total_of(_NT_XENT, _nt_xent),
+    total=_NT_XENT.total,
     options=_TEMPERATURE,
     counts=coupled_rows,
     masks_itself=True,
@@ -140,7 +129,7 @@ def nt_xent(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each anchor's cross-entropy of its partners among the rows of other groups (SimCLR).
 
@@ -155,7 +144,7 @@ def nt_xent(
         labels: integer, `[*rows]`: rows of one label are partners.
         temperature: τ > 0.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows have similarities at a time; "auto" goes by their number.
 
     Returns:
         The loss of each row as an anchor, in nats; 0 for one without a partner.
@@ -163,26 +152,14 @@ def nt_xent(
     Raises:
         TypeError: embeddings that are not floating point, labels not integer, a mask not bool, or a size
             that is no integer.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive, or such a size.
+        ValueError: shapes that do not fit; a temperature that is not one number or not positive.
 
     """
-    pairs = _nt_xent(embeddings, labels, temperature=temperature, where=where)
-    return _rows(_NT_XENT, pairs, block_size)
-
-
-def _supcon(
-    embeddings: ArrayLike,
-    labels: ArrayLike,
-    *,
-    temperature: float | Array = 0.07,
-    where: ArrayLike | None = None,
-) -> Pairs:
-    embeddings, labels, kept = clustered(_SUPCON.who, where, embeddings=embeddings, labels=labels)
-    return _pairs(embeddings, embeddings, kept, 1 / temperature, labels=labels)
+    return _NT_XENT.rows(embeddings, labels, temperature=temperature, where=where, chunk_size=chunk_size)
 
 
 @fused(
-    total=_total_of(_SUPCON, _supcon),
+    total=_SUPCON.total,
     options=_TEMPERATURE,
     counts=coupled_rows,
     masks_itself=True,
@@ -194,7 +171,7 @@ def supcon(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each anchor's cross-entropy of its partners among all other rows (supervised contrastive).
 
@@ -203,47 +180,26 @@ def supcon(
 
     `contrastive.supcon` in blocks: the value of a mean is one product of matrices, with the gradient three.
 
-    Args:
-        embeddings: floating point, `[*rows, features]`, of any length: only directions count. The last
-            axis of the rows is the batch; one of zeros has no similarity to any.
-        labels: integer, `[*rows]`: rows of one label are partners.
-        temperature: τ > 0.
-        where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+    Args and errors as for `nt_xent`.
 
     Returns:
         The loss of each row as an anchor, in nats; 0 for one without a partner.
 
-    Raises:
-        TypeError: embeddings that are not floating point, labels not integer, a mask not bool, or a size
-            that is no integer.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive, or such a size.
-
     """
-    pairs = _supcon(embeddings, labels, temperature=temperature, where=where)
-    return _rows(_SUPCON, pairs, block_size)
+    return _SUPCON.rows(embeddings, labels, temperature=temperature, where=where, chunk_size=chunk_size)
 
 
 # --- two views of each row ------------------------------------------------------------------------
 
-_INFO_NCE = _row_by_row(f"{_FAMILY}.info_nce", own_among_rivals)
-_CLIP = _Way(f"{_FAMILY}.clip", _blocks.rows_both_ways, _blocks.total_both_ways)
-_SIGLIP = _row_by_row(f"{_FAMILY}.siglip", signed)
-
-
-def _info_nce(
-    queries: ArrayLike,
-    keys: ArrayLike,
-    *,
-    temperature: float | Array = 0.07,
-    where: ArrayLike | None = None,
-) -> Pairs:
-    queries, keys, kept = batched(_INFO_NCE.who, where, queries=queries, keys=keys)
-    return _pairs(queries, keys, kept, 1 / temperature)
+_INFO_NCE = _row_by_row("info_nce", ("queries", "keys"), {"temperature": 0.07}, own_among_rivals)
+_CLIP = _Loss(
+    f"{_FAMILY}.clip", _PAIRED, {"logit_scale": 1 / 0.07}, _blocks.rows_both_ways, _blocks.total_both_ways
+)
+_SIGLIP = _row_by_row("siglip", _PAIRED, {"logit_scale": 10.0, "bias": -10.0}, signed)
 
 
 @fused(
-    total=_total_of(_INFO_NCE, _info_nce),
+    total=_INFO_NCE.total,
     options=_TEMPERATURE,
     counts=coupled_rows,
     masks_itself=True,
@@ -255,7 +211,7 @@ def info_nce(
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Each query's cross-entropy of its own key among the keys of the batch.
 
@@ -270,33 +226,21 @@ def info_nce(
         keys: of the same shape, the key of each query in its row.
         temperature: τ > 0.
         where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+        chunk_size: how many rows have similarities at a time; "auto" goes by their number.
 
     Returns:
         The loss of each row, in nats.
 
     Raises:
         TypeError: queries that are not floating point; a mask that is not bool; a size that is no integer.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive, or such a size.
+        ValueError: shapes that do not fit; a temperature that is not one number or not positive.
 
     """
-    pairs = _info_nce(queries, keys, temperature=temperature, where=where)
-    return _rows(_INFO_NCE, pairs, block_size)
-
-
-def _clip(
-    image: ArrayLike,
-    text: ArrayLike,
-    *,
-    logit_scale: float | Array = 1 / 0.07,
-    where: ArrayLike | None = None,
-) -> Pairs:
-    image, text, kept = batched(_CLIP.who, where, image=image, text=text)
-    return _pairs(image, text, kept, logit_scale)
+    return _INFO_NCE.rows(queries, keys, temperature=temperature, where=where, chunk_size=chunk_size)
 
 
 @fused(
-    total=_total_of(_CLIP, _clip),
+    total=_CLIP.total,
     options={"logit_scale": POSITIVE},
     counts=coupled_rows,
     masks_itself=True,
@@ -308,7 +252,7 @@ def clip(
     *,
     logit_scale: float | Array = 1 / 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Cross-entropy of each image's text among the texts, and of each text's image, halved.
 
@@ -318,44 +262,17 @@ def clip(
     of a mean is one product of matrices, with the gradients four, for a text's sum over the images is known
     after the last of them.
 
-    Args:
-        image: floating point, `[*rows, features]`, of any length: only directions count. The last axis of
-            the rows is the batch; a vector of zeros has no similarity to any.
-        text: of the same shape, the text of each image in its row.
-        logit_scale: t > 0, one over a temperature.
-        where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+    Args and errors as for `info_nce`, of an image and its text; logit_scale: t > 0, one over a temperature.
 
     Returns:
         The loss of each row, in nats.
 
-    Raises:
-        TypeError: images that are not floating point; a mask that is not bool; a size that is no integer.
-        ValueError: shapes that do not fit; a concrete scale that is not positive, or such a size.
-
     """
-    pairs = _clip(image, text, logit_scale=logit_scale, where=where)
-    return _rows(_CLIP, pairs, block_size)
-
-
-def _siglip(
-    image: ArrayLike,
-    text: ArrayLike,
-    *,
-    logit_scale: float | Array = 10.0,
-    bias: float | Array = -10.0,
-    where: ArrayLike | None = None,
-) -> Pairs:
-    image, text, kept = batched(_SIGLIP.who, where, image=image, text=text)
-    if jnp.ndim(bias) != 0:
-        shape = jnp.shape(bias)
-        msg = f"{_SIGLIP.who}: `bias` must be one number, got shape {shape}; give one for all pairs."
-        raise ValueError(msg)
-    return _pairs(image, text, kept, logit_scale, offset=jnp.asarray(bias, image.dtype))
+    return _CLIP.rows(image, text, logit_scale=logit_scale, where=where, chunk_size=chunk_size)
 
 
 @fused(
-    total=_total_of(_SIGLIP, _siglip),
+    total=_SIGLIP.total,
     options={"logit_scale": POSITIVE, "bias": REAL},
     counts=coupled_rows,
     masks_itself=True,
@@ -368,7 +285,7 @@ def siglip(
     logit_scale: float | Array = 10.0,
     bias: float | Array = -10.0,
     where: Bool[ArrayLike, "*rows"] | None = None,
-    block_size: BlockSize = "auto",
+    chunk_size: int | str = "auto",
 ) -> Float[Array, "*rows"]:
     """Logistic loss of whether an image and a text belong together, over every text of the batch.
 
@@ -376,22 +293,11 @@ def siglip(
 
     `contrastive.siglip` in blocks: the value of a mean is one product of matrices, with the gradients three.
 
-    Args:
-        image: floating point, `[*rows, features]`, of any length: only directions count. The last axis of
-            the rows is the batch; a vector of zeros has no similarity to any.
-        text: of the same shape, the text of each image in its row.
-        logit_scale: t > 0.
-        bias: c, which at first makes up for there being far more pairs that do not belong together.
-        where: bool, `[*rows]`, the rows that there are; the others may hold NaN, and have loss 0.
-        block_size: how many rows at a time, or "auto".
+    Args and errors as for `clip`; bias: c, which at first makes up for there being far more pairs that do not
+    belong together.
 
     Returns:
         The loss of each row, in nats, summed over the texts.
 
-    Raises:
-        TypeError: images that are not floating point; a mask that is not bool; a size that is no integer.
-        ValueError: shapes that do not fit; a concrete scale that is not positive, or such a size.
-
     """
-    pairs = _siglip(image, text, logit_scale=logit_scale, bias=bias, where=where)
-    return _rows(_SIGLIP, pairs, block_size)
+    return _SIGLIP.rows(image, text, logit_scale=logit_scale, bias=bias, where=where, chunk_size=chunk_size)

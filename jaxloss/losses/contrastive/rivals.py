@@ -16,6 +16,7 @@ from jaxloss._contracts import (
     batched,
     coupled_rows,
     grouped,
+    one_number,
 )
 from jaxloss._loss import Claims, loss
 from jaxloss.numerics import expected_surprise, logsumexp, products, softplus, unit
@@ -63,9 +64,10 @@ def nt_xent(
 
     Raises:
         TypeError: embeddings that are not floating point, labels not integer, a mask not bool.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive.
+        ValueError: shapes that do not fit; a temperature that is not one number or not positive.
 
     """
+    one_number("contrastive.nt_xent", temperature=temperature)
     embeddings, same, different = grouped("contrastive.nt_xent", where, embeddings=embeddings, labels=labels)
     logits = _cosines(embeddings, embeddings, 1 / temperature)
     rivals = _log_sum(logits, different)[..., None]
@@ -124,9 +126,10 @@ def supcon(
 
     Raises:
         TypeError: embeddings that are not floating point, labels not integer, a mask not bool.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive.
+        ValueError: shapes that do not fit; a temperature that is not one number or not positive.
 
     """
+    one_number("contrastive.supcon", temperature=temperature)
     embeddings, same, different = grouped("contrastive.supcon", where, embeddings=embeddings, labels=labels)
     logits = _cosines(embeddings, embeddings, 1 / temperature)
     partners = same.astype(logits.dtype)
@@ -171,9 +174,10 @@ def info_nce(
 
     Raises:
         TypeError: queries that are not floating point; a mask that is not bool.
-        ValueError: shapes that do not fit; a concrete temperature that is not positive.
+        ValueError: shapes that do not fit; a temperature that is not one number or not positive.
 
     """
+    one_number("contrastive.info_nce", temperature=temperature)
     queries, keys, kept = batched("contrastive.info_nce", where, queries=queries, keys=keys)
     return _own_surprise(_cosines(queries, keys, 1 / temperature), kept)
 
@@ -220,9 +224,10 @@ def clip(
 
     Raises:
         TypeError: images that are not floating point; a mask that is not bool.
-        ValueError: shapes that do not fit; a concrete scale that is not positive.
+        ValueError: shapes that do not fit; a scale that is not one number or not positive.
 
     """
+    one_number("contrastive.clip", logit_scale=logit_scale)
     image, text, kept = batched("contrastive.clip", where, image=image, text=text)
     logits = _cosines(image, text, logit_scale)
     return 0.5 * (_own_surprise(logits, kept) + _own_surprise(jnp.swapaxes(logits, -1, -2), kept))
@@ -261,9 +266,10 @@ def siglip(
 
     Raises:
         TypeError: images that are not floating point; a mask that is not bool.
-        ValueError: shapes that do not fit; a concrete scale that is not positive.
+        ValueError: shapes that do not fit; a scale or bias that is not one number; a scale not positive.
 
     """
+    one_number("contrastive.siglip", logit_scale=logit_scale, bias=bias)
     image, text, kept = batched("contrastive.siglip", where, image=image, text=text)
     logits = _cosines(image, text, logit_scale) + bias
     signs = 2 * jnp.eye(logits.shape[-1], dtype=logits.dtype) - 1
