@@ -122,6 +122,6 @@ def _of_some_classes(
         return lax.cond(own[0] < classes, add, lambda carry: carry, carry), None
 
     features = jnp.zeros(head.features.shape, dtype) if asked.features else nothing
-    kernel = jnp.zeros(head.kernel.shape, dtype) if so_far is None and asked.kernel else so_far
-    carry = (features, kernel if asked.kernel else nothing)
+    kernel = jnp.zeros(head.kernel.shape, dtype) if asked.kernel else nothing
+    carry = (features, kernel if so_far is None else so_far)
     return lax.scan(step, carry, jnp.arange(count, dtype=jnp.int32))[0]

@@ -254,6 +254,8 @@ def _uniform(logits: Array, present: Array | None) -> Array:
 
 def sum_of_others(terms: Array, *, beside: Array) -> Array:
     """Σ_{c≠j} x_c for each j: only beside the largest share does the sum less x_j lose digits."""
+    if not terms.size:
+        return terms  # there is no largest of nothing
     largest = _names(jnp.argmax(beside, axis=-1), terms)
     rest = jnp.sum(jnp.where(largest, 0, terms), axis=-1, keepdims=True)
     return jnp.where(largest, rest, jnp.sum(terms, axis=-1, keepdims=True) - terms)
