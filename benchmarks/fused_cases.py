@@ -126,6 +126,7 @@ def _case(name: str, rows: int, width: int, classes: int) -> Case:
             Contender(LIMIT, _three_products, compiled, answers=False),
         ),
         (Target(1.0, "optax"), Target(1.05, LIMIT)),
+        tolerance=1e-4,  # a logit is rounded as a sum of hundreds of terms, by each library in its own order
     )
 
 
