@@ -17,8 +17,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 Record = dict[str, Any]
 
-# The order of contenders, wherever several are named; who is not here comes before the last.
-_ORDER = (OURS, "by hand", "where", "all pairs", "whole batch", "optax", "torch")
+# The contenders that have a column of their own; the others of a case share one.
+_COLUMNS = (OURS, "by hand", "optax", "torch", LIMIT)
 _BEGIN, _END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
@@ -104,23 +104,22 @@ def markdown(records: Sequence[Record]) -> str:
     """One device's table: medians, and how many times ours each other contender takes."""
     if not records:
         return ""
-    found = {entry["name"] for record in records for entry in record["contenders"]}
-    names = [name for name in (*_ORDER, *sorted(found.difference(_ORDER, [LIMIT])), LIMIT) if name in found]
     versions = ", ".join(f"{name} {version}" for name, version in records[0]["versions"].items())
     lines = [
         f"`{records[0]['device']}` ({versions}):",
         "",
-        "| | " + " | ".join(names) + " | targets |",
-        "|---|" + "---:|" * len(names) + "---|",
+        "| | " + " | ".join(_COLUMNS) + " | others | targets |",
+        "|---|" + "---:|" * len(_COLUMNS) + "---|---|",
     ]
-    return "\n".join([*lines, *(_markdown_row(record, names) for record in records)])
+    return "\n".join([*lines, *map(_markdown_row, records)])
 
 
-def _markdown_row(record: Record, names: Sequence[str]) -> str:
+def _markdown_row(record: Record) -> str:
     entries = {entry["name"]: entry for entry in record["contenders"]}
-    cells = [_markdown_cell(entries.get(name)) for name in names]
+    cells = [_markdown_cell(entries.pop(name, None)) for name in _COLUMNS]
+    others = "<br>".join(f"{name}: {_markdown_cell(entry)}" for name, entry in entries.items())
     targets = "<br>".join(map(target_text, record["targets"]))
-    return "| " + " | ".join([_heading(record), *cells, targets]) + " |"
+    return "| " + " | ".join([_heading(record), *cells, others, targets]) + " |"
 
 
 def _markdown_cell(entry: Record | None) -> str:
