@@ -502,7 +502,7 @@ WRONG = {
         (X, W, np.eye(V, dtype=int)[IDS]),
         {},
     ),
-    "a chunk of a part": (TypeError, "got float", (X, W, IDS), {"chunk_size": 2.5}),
+    "a chunk of a part": (TypeError, "got 2.5", (X, W, IDS), {"chunk_size": 2.5}),
     "a chunk below nothing": (
         ValueError,
         "`chunk_size` must be 1 or more, got -3",
