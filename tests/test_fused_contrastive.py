@@ -516,6 +516,7 @@ def test_the_measure_sees_an_array_of_all_pairs():
 # --- bad input --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.worded
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -574,6 +575,7 @@ def test_an_option_of_more_than_one_number_is_refused_by_both(name, option, shap
                 over(*data_of(name), **{option: np.ones(shape)})
 
 
+@pytest.mark.worded
 @pytest.mark.parametrize("over", [lambda loss: loss, jl.mean], ids=["rows", "mean"])
 @pytest.mark.parametrize(
     ("size", "error", "words"),

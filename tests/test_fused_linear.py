@@ -161,7 +161,9 @@ def test_drawn_heads_have_the_value_and_gradients_by_hand(head, ids, weights, sm
         np.testing.assert_allclose(slope, truth[name], rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("chunk_size", [1, np.int32(3), N, N + 5, "auto"])
+@pytest.mark.parametrize(
+    "chunk_size", [1, pytest.param(np.int32(3), marks=pytest.mark.worded), N, N + 5, "auto"]
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int64])
 def test_any_size_of_chunks_and_any_integers_are_the_same_loss(chunk_size, dtype):
     found = jl.mean(FUSED)(X, W, IDS.astype(dtype), chunk_size=chunk_size)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxloss import numerics
 from jaxloss._contracts.checks import (
@@ -26,7 +26,7 @@ from jaxloss._contracts.distributions import distribution
 from jaxloss._contracts.domains import COSINES
 
 # What a categorical loss takes for labels: ids, or a distribution a row.
-Labels = Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
+Labels = Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
 # How far beyond ±1 the cosine of two rounded unit vectors may be, in half precision.
 _COSINE_SLACK = 1e-2
 

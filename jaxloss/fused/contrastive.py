@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows, one_number, rows_a_chunk
 from jaxloss._loss import fused
@@ -125,7 +125,7 @@ _SUPCON = _row_by_row("supcon", _GROUPED, {"temperature": 0.07}, partners_among_
 )
 def nt_xent(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
@@ -167,7 +167,7 @@ def nt_xent(
 )
 def supcon(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import HALF_OPEN_UNIT, NON_NEGATIVE, REAL, SIGNS, UNIT, is_off, margins, paired
@@ -272,7 +272,7 @@ def sparsemax(
     peers=("torch.nn.SoftMarginLoss",),
 )
 def logistic(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """Cross-entropy of labels −1 and +1.
 
@@ -309,7 +309,7 @@ def logistic(
     peers=("optax.losses.hinge_loss", "keras.losses.Hinge", "jaxopt.loss.binary_hinge_loss"),
 )
 def hinge(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """How far a score falls short of the margin 1 on its label's side.
 
@@ -338,7 +338,7 @@ def hinge(
     peers=("keras.losses.SquaredHinge",),
 )
 def squared_hinge(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """The square of the hinge loss, smooth where that has its corner.
 
@@ -369,7 +369,7 @@ def squared_hinge(
     peers=("sklearn.linear_model.SGDClassifier",),
 )
 def modified_huber(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """The squared hinge loss, linear for labels on the wrong side by more than the margin.
 
@@ -391,7 +391,7 @@ def modified_huber(
     peers=("sklearn._loss.loss.ExponentialLoss",),
 )
 def exponential(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """The loss that AdaBoost descends.
 
@@ -413,7 +413,7 @@ def exponential(
     peers=("optax.losses.perceptron_loss", "jaxopt.loss.binary_perceptron_loss"),
 )
 def perceptron(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """How far a score lies on the wrong side: the hinge loss with margin 0.
 
@@ -442,7 +442,7 @@ def perceptron(
     source="Masnadi-Shirazi & Vasconcelos (2008), On the Design of Loss Functions for Classification.",
 )
 def savage(
-    scores: Float[ArrayLike, "*rows"], labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
+    scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """Brier's loss of a score that is half the log-odds: bounded, so that an outlier pulls at nothing.
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -452,7 +452,7 @@ def gaussian_kl(
 def distillation(
     student_logits: Float[ArrayLike, "*rows classes"],
     teacher_logits: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"] | None = None,
+    labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"] | None = None,
     *,
     temperature: float | Array = 1.0,
     alpha: float | Array = 1.0,

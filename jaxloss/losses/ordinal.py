@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxloss import numerics
 from jaxloss._contracts import RANKS, REAL, ranked, scored
@@ -19,7 +19,7 @@ _RANKS = {"logits": REAL, "labels": RANKS}
     source="Cao, Mirjalili & Raschka (2020), Rank Consistent Ordinal Regression for Neural Networks, eq. 4.",
 )
 def coral(
-    logits: Float[ArrayLike, "*rows thresholds"], labels: Int[ArrayLike, "*rows"]
+    logits: Float[ArrayLike, "*rows thresholds"], labels: Integer[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """Binary cross-entropies of "the rank is above k", for every k.
 
@@ -51,7 +51,7 @@ def coral(
     source="Shi, Cao & Raschka (2021), Deep Neural Networks for Rank-Consistent Ordinal Regression, eq. 7.",
 )
 def corn(
-    logits: Float[ArrayLike, "*rows thresholds"], labels: Int[ArrayLike, "*rows"]
+    logits: Float[ArrayLike, "*rows thresholds"], labels: Integer[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """Binary cross-entropies of "the rank is above k, given that it is above k − 1".
 
@@ -77,7 +77,7 @@ def corn(
 )
 def cumulative_link(
     logits: Float[ArrayLike, "*rows"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     thresholds: Float[ArrayLike, " thresholds"] | float = 0.0,
 ) -> Float[Array, "*rows"]:
@@ -120,7 +120,7 @@ def cumulative_link(
     source="Hou, Yu & Samaras (2016), Squared Earth Mover's Distance-based Loss, eq. 6.",
 )
 def squared_emd(
-    logits: Float[ArrayLike, "*rows classes"], labels: Int[ArrayLike, "*rows"]
+    logits: Float[ArrayLike, "*rows classes"], labels: Integer[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """Squared distance of the softmax's distribution function from the label's, summed over the ranks.
 
@@ -156,7 +156,7 @@ def squared_emd(
     "Murphy (1971), A Note on the Ranked Probability Score.",
 )
 def ranked_probability_score(
-    logits: Float[ArrayLike, "*rows classes"], labels: Int[ArrayLike, "*rows"]
+    logits: Float[ArrayLike, "*rows classes"], labels: Integer[ArrayLike, "*rows"]
 ) -> Float[Array, "*rows"]:
     """The Brier score of "the rank is above k", averaged over k, under the softmax of the logits.
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -20,7 +20,7 @@ from jaxloss._contracts import (
 )
 from jaxloss._loss import Claims, loss
 
-Labels = Int[ArrayLike, "batch *space"] | Float[ArrayLike, "batch *space classes"]
+Labels = Integer[ArrayLike, "batch *space"] | Float[ArrayLike, "batch *space classes"]
 Pixels = Bool[ArrayLike, "..."]
 
 

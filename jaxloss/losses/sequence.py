@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -32,7 +32,7 @@ SYMBOLS = Named("class ids in [0, K), none of them the blank")
 )
 def ctc(
     logits: Float[ArrayLike, "*rows frames classes"],
-    labels: Int[ArrayLike, "*rows labels"],
+    labels: Integer[ArrayLike, "*rows labels"],
     *,
     logit_where: Bool[ArrayLike, "*rows frames"] | None = None,
     label_where: Bool[ArrayLike, "*rows labels"] | None = None,
@@ -87,7 +87,7 @@ def ctc(
 )
 def transducer(
     logits: Float[ArrayLike, "*rows frames states classes"],
-    labels: Int[ArrayLike, "*rows labels"],
+    labels: Integer[ArrayLike, "*rows labels"],
     *,
     logit_where: Bool[ArrayLike, "*rows frames"] | None = None,
     label_where: Bool[ArrayLike, "*rows labels"] | None = None,
@@ -142,7 +142,7 @@ def transducer(
 )
 def crf(
     logits: Float[ArrayLike, "*rows places classes"],
-    labels: Int[ArrayLike, "*rows places"],
+    labels: Integer[ArrayLike, "*rows places"],
     *,
     transitions: Float[ArrayLike, "classes classes"] | None = None,
     start_scores: Float[ArrayLike, " classes"] | None = None,

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxloss import numerics
 from jaxloss._contracts import compute_dtype
@@ -22,7 +22,7 @@ from jaxloss.adapters.optax_losses._shapes import (
 )
 from jaxloss.losses import categorical, ranking
 
-Ids = Int[ArrayLike, "..."]
+Ids = Integer[ArrayLike, "..."]
 
 
 def softmax_cross_entropy(

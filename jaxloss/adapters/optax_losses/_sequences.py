@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import compute_dtype
@@ -11,7 +11,7 @@ from jaxloss.adapters.optax_losses._shapes import Number
 from jaxloss.losses import sequence
 
 Logits = Float[ArrayLike, "rows frames classes"]
-Labels = Int[ArrayLike, "rows labels"]
+Labels = Integer[ArrayLike, "rows labels"]
 FramePaddings = Real[ArrayLike, "rows frames"] | Bool[ArrayLike, "rows frames"]
 LabelPaddings = Real[ArrayLike, "rows labels"] | Bool[ArrayLike, "rows labels"]
 _Pair = tuple[Array, Array]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -142,7 +142,7 @@ def _adjusted(
 )
 def ldam(
     logits: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     class_counts: Real[ArrayLike, " classes"],
     margin: float | Array = 0.5,

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -52,7 +52,7 @@ _SHARP = Claims(
 )
 def hinge(
     logits: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 1.0,
     ignore_index: int | Array | None = None,
@@ -104,7 +104,7 @@ def hinge(
 )
 def weston_watkins(
     logits: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 1.0,
     power: float | Array = 1.0,

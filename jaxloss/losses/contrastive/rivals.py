@@ -6,7 +6,7 @@ The last axis but one of the embeddings is the batch; axes before it are batches
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from jaxloss._contracts import (
     GROUPS,
@@ -38,7 +38,7 @@ _TEMPERATURE = {"temperature": POSITIVE}
 )
 def nt_xent(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,
@@ -102,7 +102,7 @@ def _mean_over(partners: Array, losses: Array) -> Array:
 )
 def supcon(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     temperature: float | Array = 0.07,
     where: Bool[ArrayLike, "*rows"] | None = None,

@@ -6,7 +6,7 @@ The last axis but one of the embeddings is the batch; axes before it are batches
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss._contracts import (
     COSINE_RANGE,
@@ -35,7 +35,7 @@ _GROUPED = {"embeddings": VECTORS, "labels": GROUPS}
 )
 def circle(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 0.4,
     scale: float | Array = 80.0,
@@ -86,7 +86,7 @@ def circle(
 )
 def multi_similarity(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     alpha: float | Array = 2.0,
     beta: float | Array = 50.0,
@@ -136,7 +136,7 @@ def multi_similarity(
 def n_pairs(
     anchors: Float[ArrayLike, "*rows features"],
     positives: Real[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     where: Bool[ArrayLike, "*rows"] | None = None,
 ) -> Float[Array, "*rows"]:

@@ -8,7 +8,7 @@ spread: pairs that differ by less are as good as tied. No array has an entry for
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from jaxloss._contracts import GROUPS, NON_NEGATIVE, VECTORS, coupled_rows, grouped
 from jaxloss._loss import Claims, loss
@@ -29,7 +29,7 @@ _GROUPED = {"embeddings": VECTORS, "labels": GROUPS}
 )
 def batch_hard_triplet(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 1.0,
     where: Bool[ArrayLike, "*rows"] | None = None,
@@ -103,7 +103,7 @@ def _compared(losses: Array, same: Array, different: Array) -> Array:
 )
 def semi_hard_triplet(
     embeddings: Float[ArrayLike, "*rows features"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 1.0,
     where: Bool[ArrayLike, "*rows"] | None = None,

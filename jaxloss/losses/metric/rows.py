@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import (
@@ -261,7 +261,7 @@ _ANGULAR = {"cosines": COSINES, "labels": CLASS_IDS}
 )
 def arcface(
     cosines: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 0.5,
     scale: float | Array = 64.0,
@@ -315,7 +315,7 @@ def _surprise(cosines: Array, labels: Array, target: Array, scale: float | Array
 )
 def cosface(
     cosines: Float[ArrayLike, "*rows classes"],
-    labels: Int[ArrayLike, "*rows"],
+    labels: Integer[ArrayLike, "*rows"],
     *,
     margin: float | Array = 0.35,
     scale: float | Array = 64.0,
