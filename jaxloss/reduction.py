@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import CHECKING, compute_dtype
+from jaxloss._contracts import CHECKING, compute_dtype, start_with_rows
 from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
 from jaxloss.numerics import apart, cut, divide
 
@@ -84,6 +84,9 @@ def partial_mean(loss: RowLoss) -> Callable[..., PartialMean]:
     """
     return _reduced("partial_mean", loss)
 
+
+# What data of other rows are to become.
+_FIX = "give all data one leading shape, and close over parameters"
 
 _FINISH: Mapping[str, Callable[[PartialMean], Any]] = {
     "mean": PartialMean.value,
@@ -177,7 +180,7 @@ def _partial_mean(
 
     def rows(data: tuple[Array, ...], traced: dict[str, Array]) -> Array:
         losses = loss(*data, **static, **traced)
-        _check_data(who, data, losses.shape)
+        start_with_rows(who, data, losses.shape, _FIX)
         return losses.astype(compute_dtype(losses))
 
     if (
@@ -231,7 +234,7 @@ def _kept(
     if where is None:
         return counted
     rows = jax.eval_shape(lambda *data: loss(*data, **options), *data).shape
-    _check_data(who, data, rows)
+    start_with_rows(who, data, rows, _FIX)
     mask = _mask(who, where, rows)
     return mask if counted is None else mask & counted
 
@@ -324,16 +327,6 @@ def _positional_names(loss: RowLoss) -> list[str]:
     except (TypeError, ValueError):  # a callable without a signature
         return []
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-
-
-def _check_data(who: str, data: tuple[Array, ...], rows: tuple[int, ...]) -> None:
-    for position, array in enumerate(data):
-        if array.ndim and array.shape[: len(rows)] != rows:
-            msg = (
-                f"{who}: data argument {position} {array.shape} must start with the rows' shape {rows} "
-                "or be a scalar; give all data one leading shape, and close over parameters."
-            )
-            raise ValueError(msg)
 
 
 def _mask(who: str, where: Any, rows: tuple[int, ...]) -> Array:

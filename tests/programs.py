@@ -1,4 +1,4 @@
-"""Whether two functions compute the same numbers: the same operations on the same values, by their traces."""
+"""Programs without a clock: whether two compute the same numbers, and how many are compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,3 +45,19 @@ def _numbered(closed: Any, arguments: list[int], known: dict) -> list[int]:
             results = [number((operation, place)) for place in range(len(equation.outvars))]
         numbers |= dict(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
+
+
+def compilations(function, *arguments, **options) -> int:
+    """How many programs a call compiles."""
+    events = []
+
+    def listen(event: str, _seconds: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready(function(*arguments, **options))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(events)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from programs import compilations
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -425,21 +426,6 @@ def test_each_chunk_takes_one_product_for_its_value_and_three_more_for_its_gradi
 
 def test_rows_that_are_one_chunk_are_not_computed_again():
     assert dots(program(ALL["gradient"](IN_CHUNKS), CHUNK)) == 3
-
-
-def compilations(function, *arguments, **options) -> int:
-    events = []
-
-    def listen(event: str, _seconds: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function(*arguments, **options))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
 
 
 def test_an_eager_call_compiles_one_program_and_a_second_none():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import compilations
 
 import jaxloss as jl
 
@@ -102,22 +103,6 @@ def primitives(jaxpr) -> set[str]:
 def test_a_loss_inside_a_compiled_function_is_inlined(loss):
     jaxpr = jax.make_jaxpr(loss)(jnp.ones(4), jnp.ones(4))
     assert not primitives(jaxpr) & {"pjit", "jit"}
-
-
-def compilations(function, *arguments, **options) -> int:
-    """How many programs a call compiles."""
-    events = []
-
-    def listen(event: str, _seconds: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function(*arguments, **options))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
 
 
 def rows(count: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from jaxloss._contracts.checks import (
     row_count,
     rows_a_chunk,
     spoil_outside,
+    start_with_rows,
 )
 from jaxloss._contracts.classes import (
     Labels,
@@ -191,6 +192,7 @@ __all__ = [
     "similarities",
     "sound",
     "spoil_outside",
+    "start_with_rows",
     "tagged",
     "takes_class_ids",
     "transduced",

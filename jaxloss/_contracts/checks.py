@@ -160,6 +160,15 @@ def one_a_row(
         raise ValueError(msg)
 
 
+def start_with_rows(who: str, data: tuple[Array, ...], rows: tuple[int, ...], fix: str) -> None:
+    """Refuse an argument of data that is neither one for each of the rows nor one for all."""
+    for position, array in enumerate(data):
+        if array.ndim and array.shape[: len(rows)] != rows:
+            wanted = f"start with the rows' shape {rows} or be a scalar"
+            msg = f"{who}: data argument {position} {array.shape} must {wanted}; {fix}."
+            raise ValueError(msg)
+
+
 def own_mask(who: str, where: ArrayLike | None, shape: tuple[int, ...], name: str = "where") -> Array:
     """The mask that a loss takes itself, of what it masks the shape; all of it where none is given."""
     if where is None:

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import CHECKING, row_count
+from jaxloss._contracts import CHECKING, row_count, start_with_rows
 from jaxloss._loss import card_of, check_options, compiled, divided, fusion_of, name_of
 
 RowLoss = Callable[..., Array]
@@ -110,7 +110,7 @@ def _in_chunks(loss: RowLoss, size: int, data: tuple[Any, ...], options: dict[st
     who = f"chunked({name_of(loss)})"
     _check_arrays(who, data)
     shape = _rows(who, jax.eval_shape(lambda: loss(*data, **options)), card_of(loss) is not None, data)
-    _check_data(who, data, shape)
+    start_with_rows(who, data, shape, "give parameters by name, as options, or close over them")
     count = math.prod(shape)
     if count <= size or CHECKING.get():
         return loss(*data, **options)
@@ -267,13 +267,3 @@ def _rows(who: str, losses: Any, ours: bool, data: tuple[Array, ...]) -> tuple[i
         )
         raise ValueError(msg)
     return losses.shape
-
-
-def _check_data(who: str, data: tuple[Array, ...], rows: tuple[int, ...]) -> None:
-    for position, array in enumerate(data):
-        if array.ndim and array.shape[: len(rows)] != rows:
-            msg = (
-                f"{who}: data argument {position} {array.shape} must start with the rows' shape {rows} or be "
-                "a scalar; give parameters by name, as options, or close over them."
-            )
-            raise ValueError(msg)

@@ -7,7 +7,7 @@ beside the batch, where that one has an entry for every two rows.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,16 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Integer
 
-from jaxloss._contracts import POSITIVE, REAL, batched, clustered, coupled_rows, one_number, rows_a_chunk
+from jaxloss._contracts import (
+    POSITIVE,
+    REAL,
+    Interval,
+    batched,
+    clustered,
+    coupled_rows,
+    one_number,
+    rows_a_chunk,
+)
 from jaxloss._loss import fused
 from jaxloss.fused import _blocks
 from jaxloss.fused._blocks import Pairs
@@ -28,6 +37,8 @@ from jaxloss.fused._rivals import (
 )
 from jaxloss.fused._sharding import spread
 from jaxloss.numerics import unit
+
+P = ParamSpec("P")
 
 _FAMILY = "fused.contrastive"
 _GROUPED, _PAIRED = ("embeddings", "labels"), ("image", "text")
@@ -86,6 +97,13 @@ def _row_by_row(
     return _Loss(f"{_FAMILY}.{name}", data, numbers, rows, total)
 
 
+def _reduced_by(
+    way: _Loss, options: dict[str, Interval]
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """Fused: its means are made of the total of all rows, which masks them itself."""
+    return fused(total=way.total, options=options, counts=coupled_rows, masks_itself=True, family=_FAMILY)
+
+
 def _batchwise(function: Callable[..., Array], pairs: Pairs, *rows: Array) -> Array:
     """The function of one batch, over the axes before the batch; places and an offset belong to all."""
 
@@ -116,13 +134,7 @@ _NT_XENT = _row_by_row("nt_xent", _GROUPED, {"temperature": 0.07}, partners_amon
 _SUPCON = _row_by_row("supcon", _GROUPED, {"temperature": 0.07}, partners_among_others)
 
 
-@fused(
-    total=_NT_XENT.total,
-    options=_TEMPERATURE,
-    counts=coupled_rows,
-    masks_itself=True,
-    family=_FAMILY,
-)
+@_reduced_by(_NT_XENT, _TEMPERATURE)
 def nt_xent(
     embeddings: Float[ArrayLike, "*rows features"],
     labels: Integer[ArrayLike, "*rows"],
@@ -158,13 +170,7 @@ def nt_xent(
     return _NT_XENT.rows(embeddings, labels, temperature=temperature, where=where, chunk_size=chunk_size)
 
 
-@fused(
-    total=_SUPCON.total,
-    options=_TEMPERATURE,
-    counts=coupled_rows,
-    masks_itself=True,
-    family=_FAMILY,
-)
+@_reduced_by(_SUPCON, _TEMPERATURE)
 def supcon(
     embeddings: Float[ArrayLike, "*rows features"],
     labels: Integer[ArrayLike, "*rows"],
@@ -198,13 +204,7 @@ _CLIP = _Loss(
 _SIGLIP = _row_by_row("siglip", _PAIRED, {"logit_scale": 10.0, "bias": -10.0}, signed)
 
 
-@fused(
-    total=_INFO_NCE.total,
-    options=_TEMPERATURE,
-    counts=coupled_rows,
-    masks_itself=True,
-    family=_FAMILY,
-)
+@_reduced_by(_INFO_NCE, _TEMPERATURE)
 def info_nce(
     queries: Float[ArrayLike, "*rows features"],
     keys: Float[ArrayLike, "*rows features"],
@@ -239,13 +239,7 @@ def info_nce(
     return _INFO_NCE.rows(queries, keys, temperature=temperature, where=where, chunk_size=chunk_size)
 
 
-@fused(
-    total=_CLIP.total,
-    options={"logit_scale": POSITIVE},
-    counts=coupled_rows,
-    masks_itself=True,
-    family=_FAMILY,
-)
+@_reduced_by(_CLIP, {"logit_scale": POSITIVE})
 def clip(
     image: Float[ArrayLike, "*rows features"],
     text: Float[ArrayLike, "*rows features"],
@@ -271,13 +265,7 @@ def clip(
     return _CLIP.rows(image, text, logit_scale=logit_scale, where=where, chunk_size=chunk_size)
 
 
-@fused(
-    total=_SIGLIP.total,
-    options={"logit_scale": POSITIVE, "bias": REAL},
-    counts=coupled_rows,
-    masks_itself=True,
-    family=_FAMILY,
-)
+@_reduced_by(_SIGLIP, {"logit_scale": POSITIVE, "bias": REAL})
 def siglip(
     image: Float[ArrayLike, "*rows features"],
     text: Float[ArrayLike, "*rows features"],
