@@ -1,11 +1,33 @@
-"""Programs without a clock: whether two compute the same numbers, and how many are compiled."""
+"""Programs without a clock: how they are compiled, how many, and whether two compute the same numbers."""
 
-from collections.abc import Callable
+import functools
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
+
+# A test's program runs once, on little: what it costs is its compilation, a third as much with these.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+# XLA's own choice, for what is promised of a compiled program: its rounding, its memory.
+AS_USERS_DO = {"xla_backend_optimization_level": 3, "xla_cpu_parallel_codegen_split_count": 32}
+if jax.__version_info__ < (0, 11, 0):  # a flag that XLA does not know ends the process
+    QUICKLY["xla_cpu_use_fusion_emitters"], AS_USERS_DO["xla_cpu_use_fusion_emitters"] = False, True
+as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
+
+
+def xla_flags(options: Mapping[str, Any]) -> str:
+    """Options of the compiler as the environment gives them."""
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
+
+
+def at_home() -> dict[str, str]:
+    """The environment of a program of its own: with one device, not the eight of these tests."""
+    kept = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
+    return os.environ | {"XLA_FLAGS": " ".join(kept)}
+
 
 # Calls that compute what stands in them; a loop with a derivative of its own is another loop.
 _CALLS = {"jit", "pjit", "custom_jvp_call", "custom_vjp_call"}

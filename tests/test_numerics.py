@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from accuracy_table import exact, ulps
 from mpmath import mpf
+from programs import QUICKLY, as_users_do
 
 from jaxloss import numerics
 
@@ -247,7 +248,14 @@ def rows_of(spec: Spec, dtype: Any) -> list[list[Any]]:
 @every_dtype
 @every_primitive
 def test_the_value_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
-    got = jax.jit(spec.function)(*spec.data(dtype))
+    got = as_users_do(spec.function)(*spec.data(dtype))
+    assert ulps(got, [spec.value(*row) for row in rows_of(spec, dtype)]).max() <= stated(spec.function)
+
+
+@every_dtype
+@every_primitive
+def test_no_value_needs_a_multiply_add_that_rounds_once(spec, dtype):
+    got = jax.jit(spec.function, compiler_options=QUICKLY)(*spec.data(dtype))
     assert ulps(got, [spec.value(*row) for row in rows_of(spec, dtype)]).max() <= stated(spec.function)
 
 
@@ -256,7 +264,7 @@ def test_the_value_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
 def test_each_derivative_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
     data, rows = spec.data(dtype), rows_of(spec, dtype)
     for position, slope in enumerate(spec.slopes):
-        got = jax.jit(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
+        got = as_users_do(jax.grad(lambda *a: jnp.sum(spec.function(*a)), position))(*data)
         against = [spec.against(*row) for row in rows] if spec.against and position == 0 else None
         assert ulps(got, [slope(*row) for row in rows], against).max() <= stated(spec.function)
 
@@ -266,8 +274,8 @@ def test_each_derivative_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
 def test_the_value_under_differentiation_is_the_plain_value(spec, dtype):
     data = spec.data(dtype)
     ones = tuple(np.ones_like(x) for x in data)
-    under, _ = jax.jit(lambda a, t: jax.jvp(spec.function, a, t))(data, ones)
-    np.testing.assert_array_equal(under, jax.jit(spec.function)(*data))
+    under, _ = as_users_do(lambda a, t: jax.jvp(spec.function, a, t))(data, ones)
+    np.testing.assert_array_equal(under, as_users_do(spec.function)(*data))
 
 
 @every_dtype
@@ -279,8 +287,8 @@ def test_forward_and_reverse_mode_agree(spec, dtype):
         def of_one(x, position=position):
             return spec.function(*(x if i == position else other for i, other in enumerate(data)))
 
-        forward = jax.jit(lambda x: jax.jvp(of_one, (x,), (jnp.ones_like(x),))[1])(x)
-        reverse = jax.jit(jax.grad(lambda x: jnp.sum(of_one(x))))(x)
+        forward = as_users_do(lambda x: jax.jvp(of_one, (x,), (jnp.ones_like(x),))[1])(x)
+        reverse = as_users_do(jax.grad(lambda x: jnp.sum(of_one(x))))(x)
         # Underflow apart, which the order of two products decides.
         tiny = 8 * float(np.finfo(dtype).tiny)
         np.testing.assert_allclose(forward, reverse, rtol=4 * float(np.finfo(dtype).eps), atol=tiny)
@@ -309,7 +317,7 @@ def _sigmoid_second(x: Any) -> Any:
 def test_the_second_derivative_is_right_and_finite(function, points, second, nested):
     outer = jax.jacrev if nested.startswith("reverse") else jax.jacfwd
     inner = jax.jacrev if nested.endswith("reverse") else jax.jacfwd
-    got = jax.jit(jax.vmap(outer(inner(function))))(jnp.array(points))
+    got = as_users_do(jax.vmap(outer(inner(function))))(jnp.array(points))
     true = [float(second(mpf(x))) for x in points]
     np.testing.assert_allclose(got, true, rtol=1e-12, atol=1e-15)
 
@@ -337,7 +345,7 @@ at_zero = pytest.mark.parametrize("limit", AT_ZERO.values(), ids=AT_ZERO)
 @at_zero
 def test_the_value_at_the_limit_is_the_stated_one(limit):
     function, point, value, _ = limit
-    np.testing.assert_array_equal(jax.jit(function)(*map(jnp.float64, point)), value)
+    np.testing.assert_array_equal(as_users_do(function)(*map(jnp.float64, point)), value)
 
 
 @at_zero
@@ -345,13 +353,13 @@ def test_the_value_at_the_limit_is_the_stated_one(limit):
 def test_the_derivatives_at_the_limit_are_the_stated_ones(limit, derivative):
     function, point, _, slopes = limit
     # One argument at a time: the tangent of another is then known to be zero, and not multiplied.
-    derivatives = [jax.jit(derivative(function, position)) for position in range(len(point))]
+    derivatives = [as_users_do(derivative(function, position)) for position in range(len(point))]
     got = [one(*map(jnp.float64, point)) for one in derivatives]
     np.testing.assert_allclose(got, slopes, rtol=1e-15)
 
 
 def test_the_derivative_of_expm1_keeps_its_digits_far_below_zero():
-    slope = jax.jit(jax.grad(numerics.expm1))(jnp.float32(-17.5))
+    slope = as_users_do(jax.grad(numerics.expm1))(jnp.float32(-17.5))
     np.testing.assert_allclose(slope, np.exp(-17.5), rtol=2e-7)
 
 
@@ -458,33 +466,33 @@ def units(x: np.ndarray) -> list[Any]:
 @every_dtype
 def test_safe_norm_keeps_to_its_ulps_over_the_whole_range(dtype):
     x = vectors(dtype)
-    assert ulps(jax.jit(numerics.safe_norm)(x), norms(x)).max() <= stated(numerics.safe_norm)
+    assert ulps(as_users_do(numerics.safe_norm)(x), norms(x)).max() <= stated(numerics.safe_norm)
 
 
 @every_dtype
 def test_the_gradient_of_safe_norm_keeps_to_its_ulps(dtype):
     x = vectors(dtype)
-    got = jax.jit(jax.grad(lambda x: jnp.sum(numerics.safe_norm(x))))(x)
+    got = as_users_do(jax.grad(lambda x: jnp.sum(numerics.safe_norm(x))))(x)
     assert ulps(got, units(x)).max() <= stated(numerics.safe_norm)
 
 
 @every_dtype
 def test_unit_keeps_to_its_ulps_over_the_whole_range(dtype):
     x = vectors(dtype)
-    assert ulps(jax.jit(numerics.unit)(x), units(x)).max() <= stated(numerics.unit)
+    assert ulps(as_users_do(numerics.unit)(x), units(x)).max() <= stated(numerics.unit)
 
 
 @pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
 def test_at_the_zero_vector_norm_and_unit_have_zero_derivatives(function, derivative):
-    assert not jnp.any(jax.jit(derivative(function))(jnp.zeros(3)))
+    assert not jnp.any(as_users_do(derivative(function))(jnp.zeros(3)))
 
 
 def test_unit_has_the_closed_jacobian():
     x = jnp.array([1.0, -2.0, 3.0])
     unit = x / jnp.sqrt(14.0)
     np.testing.assert_allclose(
-        jax.jit(jax.jacrev(numerics.unit))(x),
+        as_users_do(jax.jacrev(numerics.unit))(x),
         (jnp.eye(3) - jnp.outer(unit, unit)) / jnp.sqrt(14.0),
         rtol=1e-14,
         atol=1e-16,
@@ -495,7 +503,9 @@ def test_the_hessian_of_safe_norm_is_the_closed_form():
     x = jnp.array([1.0, -2.0, 3.0])
     unit = x / jnp.sqrt(14.0)
     expected = (jnp.eye(3) - jnp.outer(unit, unit)) / jnp.sqrt(14.0)
-    np.testing.assert_allclose(jax.jit(jax.hessian(numerics.safe_norm))(x), expected, rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(
+        as_users_do(jax.hessian(numerics.safe_norm))(x), expected, rtol=1e-13, atol=1e-16
+    )
 
 
 @pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
@@ -536,7 +546,7 @@ def surprise_at(row: list[Any], label: int) -> Any:
 @every_dtype
 def test_log_normaliser_keeps_to_its_ulps(dtype):
     x = class_rows(dtype)
-    got = jax.jit(lambda x: numerics.log_normaliser(x, numerics.class_pivot(x)))(x)
+    got = as_users_do(lambda x: numerics.log_normaliser(x, numerics.class_pivot(x)))(x)
     assert ulps(got, map(normaliser, exact(x))).max() <= stated(numerics.log_normaliser)
 
 
@@ -546,21 +556,21 @@ def test_logsumexp_keeps_to_its_ulps(dtype):
     true = [normaliser(row) + max(row) for row in exact(x)]
     # The sum of the pivot and a positive number: at a pivot of −3 it may cancel.
     against = [max(abs(max(row)), abs(t)) for row, t in zip(exact(x), true, strict=True)]
-    assert ulps(jax.jit(numerics.logsumexp)(x), true, against).max() <= stated(numerics.logsumexp)
+    assert ulps(as_users_do(numerics.logsumexp)(x), true, against).max() <= stated(numerics.logsumexp)
 
 
 @every_dtype
 def test_the_derivative_of_logsumexp_is_the_softmax_to_its_ulps(dtype):
     x = class_rows(dtype)
-    got = jax.jit(jax.grad(lambda x: jnp.sum(numerics.logsumexp(x))))(x)
+    got = as_users_do(jax.grad(lambda x: jnp.sum(numerics.logsumexp(x))))(x)
     true = [share for row in exact(x) for share in truth.softmax(row)]
     # e^x multiplies the error of x by |x|, the logarithm of the share.
     reach = np.array([float(-mpmath.log(share)) if share else 0 for share in true])
     assert np.max(ulps(got, true) / (1 + reach)) <= stated(numerics.logsumexp)
 
 
-surprise = jax.jit(numerics.surprise)
-surprise_slope = jax.jit(jax.grad(lambda x, ids: jnp.sum(numerics.surprise(x, ids))))
+surprise = as_users_do(numerics.surprise)
+surprise_slope = as_users_do(jax.grad(lambda x, ids: jnp.sum(numerics.surprise(x, ids))))
 
 
 SHARES = np.array([0.0, 1.0, 0.0, 0.5, 3.0])
@@ -570,7 +580,7 @@ SHARES = np.array([0.0, 1.0, 0.0, 0.5, 3.0])
 def test_expected_surprise_keeps_to_its_ulps(dtype):
     x = class_rows(dtype)
     x = x[np.isfinite(x).all(axis=-1)]
-    got = jax.jit(numerics.expected_surprise)(x, jnp.broadcast_to(SHARES.astype(dtype), x.shape))
+    got = as_users_do(numerics.expected_surprise)(x, jnp.broadcast_to(SHARES.astype(dtype), x.shape))
     true = [sum(s * surprise_at(row, c) for c, s in enumerate(SHARES) if s) for row in exact(x)]
     assert ulps(got, true).max() <= stated(numerics.expected_surprise)
 
@@ -582,8 +592,10 @@ def test_of_a_one_hot_label_the_expected_surprise_is_the_surprise_and_has_its_sl
     x = x[x[:, label] != -INF]
     ids = np.full(len(x), label)
     shares = jnp.asarray(np.eye(5, dtype=dtype)[ids])
-    slope = jax.jit(jax.grad(lambda x: jnp.sum(numerics.expected_surprise(x, shares))))
-    np.testing.assert_allclose(jax.jit(numerics.expected_surprise)(x, shares), surprise(x, ids), rtol=1e-6)
+    slope = as_users_do(jax.grad(lambda x: jnp.sum(numerics.expected_surprise(x, shares))))
+    np.testing.assert_allclose(
+        as_users_do(numerics.expected_surprise)(x, shares), surprise(x, ids), rtol=1e-6
+    )
     found, expected = np.asarray(slope(x)), np.asarray(surprise_slope(x, ids))
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(found, expected, rtol=300 * eps, atol=np.finfo(dtype).tiny)
@@ -642,7 +654,7 @@ def test_logits_that_the_compiler_computes_with_the_loss_are_as_good_as_given_on
     gaps = np.exp(exactly - exactly.max(axis=-1, keepdims=True))
     truth = np.log1p(np.sort(gaps, axis=-1)[:, :-1].sum(axis=-1))
     with jax.numpy_dtype_promotion("standard"):
-        found = jax.jit(loss)(x, scale)
+        found = as_users_do(loss)(x, scale)
     # A logit is known to a rounding of its size, which a gap of 100 turns into 1e-5 of the share.
     np.testing.assert_allclose(found, truth, rtol=3e-5, atol=1e-37)
 
@@ -654,21 +666,21 @@ def test_a_label_that_is_excluded_is_infinitely_surprising():
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("function", [numerics.logsumexp, lambda x: numerics.surprise(x, jnp.array(2))])
 def test_an_excluded_class_has_zero_derivative(function, derivative):
-    assert jax.jit(derivative(function))(jnp.array([0.5, -INF, 1.0]))[1] == 0
+    assert as_users_do(derivative(function))(jnp.array([0.5, -INF, 1.0]))[1] == 0
 
 
 def test_the_hessian_of_logsumexp_is_the_softmax_covariance():
     x = jnp.array([0.5, 2.0, -1.0, 40.0])
     p = np.array([float(v) for v in truth.softmax(exact(x))])
     np.testing.assert_allclose(
-        jax.jit(jax.hessian(numerics.logsumexp))(x), np.diag(p) - np.outer(p, p), rtol=1e-11, atol=1e-15
+        as_users_do(jax.hessian(numerics.logsumexp))(x), np.diag(p) - np.outer(p, p), rtol=1e-11, atol=1e-15
     )
 
 
 def test_the_hessian_of_surprise_is_the_softmax_covariance():
     x = jnp.array([0.5, 2.0, -1.0, 3.0])
     p = np.array([float(v) for v in truth.softmax(exact(x))])
-    got = jax.jit(jax.hessian(lambda x: numerics.surprise(x, jnp.array(0))))(x)
+    got = as_users_do(jax.hessian(lambda x: numerics.surprise(x, jnp.array(0))))(x)
     np.testing.assert_allclose(got, np.diag(p) - np.outer(p, p), rtol=1e-12, atol=1e-15)
 
 
@@ -678,7 +690,7 @@ def test_logsumexp_over_no_class_is_minus_infinity():
 
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
 def test_logsumexp_over_no_class_has_zero_derivatives(derivative):
-    nothing = jax.jit(derivative(lambda x: numerics.logsumexp(x, jnp.array([False, False]))))
+    nothing = as_users_do(derivative(lambda x: numerics.logsumexp(x, jnp.array([False, False]))))
     got = nothing(jnp.array([1.0, 2.0]))
     assert not jnp.any(got)
 
@@ -744,7 +756,7 @@ def test_the_only_class_is_no_surprise():
 
 @pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
 def test_the_only_class_has_zero_derivatives(derivative):
-    got = jax.jit(derivative(lambda x: numerics.surprise(x, jnp.array(0))))(jnp.array([3.0]))
+    got = as_users_do(derivative(lambda x: numerics.surprise(x, jnp.array(0))))(jnp.array([3.0]))
     assert not jnp.any(got)
 
 
@@ -796,5 +808,5 @@ def test_the_branch_is_taken_only_by_large_inputs():
 
 def test_the_branch_can_be_vmapped():
     x, ids = large_rows(17)
-    stacked = jax.jit(jax.vmap(numerics.surprise))(jnp.stack([x, x]), jnp.stack([ids, ids]))
+    stacked = as_users_do(jax.vmap(numerics.surprise))(jnp.stack([x, x]), jnp.stack([ids, ids]))
     np.testing.assert_array_equal(stacked[0], stacked[1])

@@ -158,3 +158,11 @@ def test_softmax_divergence_of_a_student_who_agrees_is_nothing_to_the_last_digit
     of_student, of_teacher = slopes(numerics.softmax_divergence, z, z)
     np.testing.assert_allclose(of_student, 0.0, atol=1e-15)
     np.testing.assert_array_equal(of_teacher, 0.0)
+
+
+@pytest.mark.parametrize("degree", [-0.8, -0.5, 0.0, 1.0])
+def test_renyis_second_derivative_is_fishers_where_two_uniform_distributions_meet(degree):
+    shares = np.full(5, 0.2)
+    curvature = jax.hessian(numerics.renyi_divergence)(np.log(shares), shares, np.full(5, degree))
+    fisher = np.diag(shares) - np.outer(shares, shares)
+    np.testing.assert_allclose(curvature, degree * fisher, atol=1e-15)

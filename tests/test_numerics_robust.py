@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from accuracy_table import exact, ulps
 from mpmath import mpf
+from programs import as_users_do
 from test_numerics import Spec, magnitudes, pairs, stated
 
+import jaxloss as jl
 from jaxloss import numerics
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -119,7 +121,7 @@ def rows_of(data):
 @every_kernel
 def test_the_value_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
     data = spec.data(dtype)
-    found = jax.jit(spec.function)(*data)
+    found = as_users_do(spec.function)(*data)
     assert ulps(found, [spec.value(*row) for row in rows_of(data)]).max() <= stated(spec.function)
 
 
@@ -129,7 +131,7 @@ def test_each_derivative_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
     data = spec.data(dtype)
     rows = rows_of(data)
     for position, slope in enumerate(spec.slopes):
-        found = jax.jit(jax.grad(lambda *a, i=position: jnp.sum(spec.function(*a)), position))(*data)
+        found = as_users_do(jax.grad(lambda *a, i=position: jnp.sum(spec.function(*a)), position))(*data)
         true = [slope(*row) for row in rows]
         against = [t * moved(*row) for t, row in zip(true, rows, strict=True)] if spec.against else None
         assert ulps(found, true, against).max() <= stated(spec.function), position
@@ -141,6 +143,18 @@ def test_a_nan_among_a_hundred_thousand_is_not_hidden(spec, dtype):
     rest = [np.asarray(0.5, dtype)] * (len(spec.slopes) - 1)
     x = np.linspace(-2, 2, 100_003).astype(dtype)
     x[[5, 77_777]] = np.nan
-    total, slopes = jax.jit(jax.value_and_grad(lambda x: jnp.sum(spec.function(x, *rest))))(x)
+    total, slopes = as_users_do(jax.value_and_grad(lambda x: jnp.sum(spec.function(x, *rest))))(x)
     assert np.isnan(total)
     np.testing.assert_array_equal(np.isnan(slopes), np.isnan(x))
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "expected"),
+    [(jl.robust.pseudo_huber, "delta", 3e36), (jl.robust.smooth_l1, "beta", 3e38)],
+    ids=["pseudo_huber", "smooth_l1"],
+)
+def test_beyond_all_measure_a_loss_of_a_small_scale_is_linear(loss, name, expected):
+    far = np.float32([3e38, -3e38])
+    value, slope = jax.value_and_grad(lambda p: jnp.sum(loss(p, jnp.zeros_like(p), **{name: 0.01}) / 2))(far)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope, np.sign(far) * (expected / 3e38) / 2, rtol=1e-6)

@@ -102,8 +102,8 @@ def smooth_l1(
     """
     predictions, targets = paired("robust.smooth_l1", predictions=predictions, targets=targets)
     residual = predictions - targets
-    clipped = jnp.clip(residual, -beta, beta)
-    return clipped / beta * (residual - 0.5 * clipped)  # huber(...) / beta, without its overflow
+    slope = jnp.clip(residual / beta, -1, 1)
+    return slope * (residual - 0.5 * beta * slope)  # huber(...) / beta, without its overflow
 
 
 @loss(
@@ -127,7 +127,11 @@ def pseudo_huber(
     Args and errors as for `huber`; delta is where the one turns into the other.
     """
     predictions, targets = paired("robust.pseudo_huber", predictions=predictions, targets=targets)
-    return delta * (delta * smooth_abs((predictions - targets) / delta))
+    residual = predictions - targets
+    # So far out √(1 + x²) is |x|, and x may be ∞.
+    far = jnp.abs(residual) > 1e9 * delta
+    rounded = delta * smooth_abs(jnp.where(far, 0, residual) / delta)
+    return delta * jnp.where(far, jnp.abs(residual) - delta, rounded)
 
 
 # --- redescending: an outlier pulls the less the farther it lies --------------------------------

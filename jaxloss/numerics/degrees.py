@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxloss.numerics.derivatives import term
 from jaxloss.numerics.divergences import entropy_excess, expm1_excess
@@ -21,8 +21,9 @@ def _tilted(logs: Array, y: Array, degree: Array) -> Array:
     """The weights of Rényi's gradient: w ∝ y e^(degree·(log y − x)), those at ∞ in equal parts."""
     expected = y > 0
     exponent = jnp.log(y) + multiply(degree, _gaps(logs, y))
-    pivot = jnp.max(exponent, axis=-1, keepdims=True, where=expected, initial=-jnp.inf)
-    grown = jnp.where(expected, jnp.exp(jnp.where(exponent == pivot, 0, exponent - pivot)), 0)
+    pivot = lax.stop_gradient(jnp.max(exponent, axis=-1, keepdims=True, where=expected, initial=-jnp.inf))
+    level = (exponent == pivot) & jnp.isinf(pivot)  # ∞ less ∞ would be none
+    grown = jnp.where(expected, jnp.exp(jnp.where(level, 0, exponent - pivot)), 0)
     return grown / jnp.sum(grown, axis=-1, keepdims=True)
 
 

@@ -187,7 +187,8 @@ def bernoulli_nll(logits: Array, labels: Array) -> Array:
     One exponential serves both logarithms, and no term cancels another: the familiar
     log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
     """
-    return (jnp.maximum(logits, 0) - logits * labels) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    linear = jnp.maximum(logits, 0) * (1 - labels) - jnp.minimum(logits, 0) * labels
+    return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 @bernoulli_nll.defjvp
