@@ -1,4 +1,4 @@
-"""The commands to remember: `nox -s lint types tests coverage typed oldest bench package`."""
+"""The commands to remember: `nox -s lint types tests coverage thorough typed oldest bench package`."""
 
 import pathlib
 
@@ -43,6 +43,13 @@ def coverage(session: nox.Session) -> None:
     """The whole suite again, slower, and which lines and branches it reaches."""
     session.install("-e", ".[cli]", *group("test", "peers", "boosting"))
     session.run("pytest", *PROCESSES, "--cov", "--cov-report=term", *session.posargs)
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """The whole suite for hours: compiled as users do, and hundreds of draws of its own for each property."""
+    session.install("-e", ".[cli]", *group("test", "peers", "boosting"))
+    session.run("pytest", *PROCESSES, *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
 
 
 @nox.session

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 from mpmath import mpf
+from programs import as_users_do
 
 import jaxloss as jl
 
@@ -371,7 +372,7 @@ def errors(case: Case, loss: Callable[..., Any]) -> tuple[float, float]:
         values = loss(first, *rest)
         return jnp.sum(values), values
 
-    gradients, values = jax.jit(jax.grad(total, has_aux=True))(*data)
+    gradients, values = as_users_do(jax.grad(total, has_aux=True))(*data)
     true, slopes = [case.truth(*row) for row in rows], [case.slope(*row) for row in rows]
     against = case.against and [case.against(*row) for row in rows]
     slope_against = case.slope_against and [case.slope_against(*row) for row in rows for _ in slopes[0]]

@@ -4,13 +4,15 @@ import gc
 import os
 import re
 
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-)
-
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
+from programs import QUICKLY, xla_flags
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+# Before JAX finds its devices, which is when XLA reads them.
+FLAGS = {"xla_force_host_platform_device_count": 8} | ({} if PROFILE == "thorough" else QUICKLY)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(FLAGS)}".strip()
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -21,7 +23,7 @@ _SLOW_START = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("default", deadline=None, max_examples=12, suppress_health_check=_SLOW_START)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=500)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+settings.load_profile(PROFILE)
 
 
 _GROUP = pytest.StashKey[str]()
@@ -40,11 +42,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gc.freeze()  # what is there by now stays: no collection is to walk through it
 
 
+@pytest.fixture(autouse=True)
+def _the_examples_of_a_case(request: pytest.FixtureRequest) -> None:
+    """Drawn before a test draws one of them: Hypothesis wants no test within another."""
+    import support  # compiles nothing before the settings above hold
+
+    parameters = getattr(request.node, "callspec", None)
+    if parameters is not None and isinstance(case := parameters.params.get("case"), support.Case):
+        support.pool(case)
+        support.pool(case, calm=True)
+
+
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """The programs of a loss that is done, or of a file, are forgotten: those of hundreds fill a memory."""
     if nextitem is None or _of(item) == _of(nextitem):
         return
-    import support  # compiles nothing before the settings above hold
+    import support
 
     for view in support.VIEWS:
         view.cache_clear()

@@ -1,5 +1,6 @@
 """What the property tests and the mutants share: compiled views of a loss, and every check."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from oracles import ROWS, Case
-from programs import identical
+from programs import as_users_do, identical
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -32,36 +33,75 @@ def loss_of(case: Case):
     return worded
 
 
-def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:
-    """A few fixed draws of a case."""
-    return [(data, dict(options)) for data, options in _examples(case, count, calm)]
+# How many examples a case is judged on, beside those that reach its hard points; of moderate size,
+# where programs of many derivatives are judged, half as many. And where to give up.
+EXAMPLES, TRIES = 12, 2000
+
+
+def pool(case: Case, *, calm: bool = False) -> list:
+    """What all properties of a case are judged on: drawn once, reaching every hard point."""
+    return _pool(case, calm)
 
 
 @functools.cache
-def _examples(case: Case, count: int, calm: bool) -> list:
-    found = []
+def _pool(case: Case, calm: bool) -> list:
+    found, unmet, enough = [], {} if calm else dict(case.hard), EXAMPLES // 2 if calm else EXAMPLES
 
-    @hypothesis.settings(
+    def collect(drawn):
+        met = [point for point, reached in unmet.items() if reached(*drawn)]
+        if met or len(found) < enough:
+            found.append(drawn)
+        for point in met:
+            del unmet[point]
+        return len(found) >= enough and not unmet
+
+    _draw(case.calm if calm else case.draws, collect, TRIES)
+    return sorted(found, key=_variety)
+
+
+def _variety(example) -> int:
+    """How many different numbers the data hold: Hypothesis likes to repeat itself."""
+    return sum(len(np.unique(array)) for array in example[0])
+
+
+def _draw(strategy: st.SearchStrategy, until, tries: int) -> None:
+    """Draw until told to stop, or so often: always the same, and nothing is made smaller."""
+    settings = hypothesis.settings(
+        max_examples=tries,
         derandomize=True,
         database=None,
-        max_examples=count + 1,
-        deadline=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(case.calm if calm else case.draws)
-    def collect(drawn):
-        found.append(drawn)
+    with contextlib.suppress(hypothesis.errors.NoSuchExample):
+        hypothesis.find(strategy, until, settings=settings)
 
-    collect()
-    return found[-count:]
+
+def drawn(case: Case, *, calm: bool = False) -> st.SearchStrategy:
+    """One of the examples of a case; where there is time for many, a draw of its own, which shrinks."""
+    if hypothesis.settings().max_examples > EXAMPLES:
+        return case.calm if calm else case.draws
+    return st.sampled_from(pool(case, calm=calm)).map(_own)
+
+
+def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:
+    """The examples of a case with the greatest variety."""
+    return [_own(example) for example in pool(case, calm=calm)[-count:]]
+
+
+def _own(example):
+    """An example that a test may change."""
+    data, options = example
+    return tuple(np.array(array) for array in data), dict(options)
 
 
 def fullest(cases) -> list[Case]:
     """Of each loss and kind of data, ids or distributions, the case with most options; and own paths."""
     found = {}
     for case in cases:
-        (data, options), *_ = examples(case, 1, calm=True)
+        simplest = []
+        _draw(case.calm, simplest.append, 1)
+        ((data, options),) = simplest
         kind = case.loss, *((np.ndim(array), np.asarray(array).dtype.kind) for array in data)
         key = case.name if case.own_path else kind
         found[key] = max(found.get(key, (-1, None)), (len(options), case), key=lambda pair: pair[0])
@@ -71,26 +111,15 @@ def fullest(cases) -> list[Case]:
 # --- compiled once a loss ------------------------------------------------------------------------
 
 
-class Mutant:
-    """A loss or a reduction made wrong on purpose, of parts that are compiled already."""
-
-    def __init__(self, run):
-        self.run = run
-
-    def __call__(self, *args, **kwargs):
-        return self.run(*args, **kwargs)
-
-
 VIEWS = []
 
 
-def view(make):
-    """What is looked at of a loss, compiled once; of a mutant step by step, as it is looked at once."""
+def view(make, compiled=jax.jit):
+    """What is looked at of a loss, compiled once."""
 
     @functools.cache
     def viewed(*subjects, **flags):
-        run = make(*subjects, **flags)
-        return run if any(isinstance(subject, Mutant) for subject in subjects) else jax.jit(run)
+        return compiled(make(*subjects, **flags))
 
     VIEWS.append(viewed)
     viewed.__name__ = make.__name__
@@ -102,8 +131,16 @@ def rows(loss):
     return lambda data, options: loss(*data, **options)
 
 
-@view
-def rows_and_slope(loss):
+@functools.cache
+def checked(loss):
+    """The loss that says what it is given wrong, compiled once."""
+    return jl.checked(loss)
+
+
+VIEWS.append(checked)
+
+
+def _rows_and_slope(loss):
     """The losses, and ∂Σℓ/∂(first argument)."""
 
     def run(data, options):
@@ -111,6 +148,26 @@ def rows_and_slope(loss):
         return losses, pullback(jnp.ones_like(losses))[0]
 
     return run
+
+
+rows_and_slope_of = view(_rows_and_slope)
+# What is promised in ULPs: rounding is the compiler's as well.
+rounded_rows_and_slope = view(_rows_and_slope, as_users_do)
+
+
+class Mutant:
+    """A loss made wrong on purpose: `change(losses, slope, first argument)` is what it gives instead."""
+
+    def __init__(self, loss, change):
+        self.loss, self.change = loss, change
+
+    def rows_and_slope(self, data, options):
+        losses, slope = map(np.asarray, rows_and_slope_of(self.loss)(data, options))
+        return self.change(losses, slope, data[0])
+
+
+def rows_and_slope(loss):
+    return loss.rows_and_slope if isinstance(loss, Mutant) else rows_and_slope_of(loss)
 
 
 def _total(loss, data, options, cotangent=None):
@@ -483,21 +540,21 @@ def check_masked(
     kept = np.setdiff1d(np.arange(ROWS), removed)
     thin = one_a_row(case, data)
     where, weights = np.isin(np.arange(ROWS), kept).reshape(thin), weights.reshape(thin)
-    direction = np.cos(np.arange(data[0].size)).reshape(data[0].shape)
+    directions = [np.cos(np.arange(data[0].size)).reshape(data[0].shape)] if second else []
     run = reduced(reduction, loss, real_positions(data), tuple(case.option_gradients), second=second)
     own_options, own_where = masked(case, data, options, where)
     spoiled = np.where(where, weights, value)
-    found = run(poisoned(data, removed, value), own_options, own_where, spoiled, direction)
+    found = run(poisoned(data, removed, value), own_options, own_where, spoiled, *directions)
     floor, spare = 0.0, [] if drop or case.couples else np.intersect1d(harmless(loss, data, options), kept)
     if len(spare) == 0:
         data, options = taken(case, data, options, kept)
-        where, weights, direction = where[kept], weights[kept], direction[kept]
+        where, weights, directions = where[kept], weights[kept], [along[kept] for along in directions]
         if case.couples:  # what rows do to each other may cancel: then all of a gradient is rounding
             floor = np.max(case.slope_scale(data, options))
     else:
         data, options = taken(case, data, options, np.where(where.ravel(), np.arange(ROWS), spare[0]))
     options, everywhere = masked(case, data, options, np.ones_like(where))
-    expected = run(data, options, everywhere, np.where(where, weights, 0), direction)
+    expected = run(data, options, everywhere, np.where(where, weights, 0), *directions)
     for name in expected:
         compare_kept(name, found[name], expected[name], kept, removed, floor)
 
@@ -595,9 +652,10 @@ def check_mean_of_shards(loss, case, data, options) -> None:
     found, expected = (
         weighted_mean(loss, case, given, options, weights) for given in (_over_eight_devices(data), data)
     )
-    close(found["value"], expected["value"], np.abs(case.value_scale(data, options)).max(), 1e-13)
+    scale = np.abs(case.value_scale(data, options)).max()
+    close(found["value"], expected["value"], scale, 1e-13)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        close(a, b, np.abs(b).max(), 1e-12)
+        close(a, b, np.abs(b).max(initial=scale), 1e-12)  # what the rows share may cancel over them
 
 
 ULP = float(np.finfo(np.float32).eps)
@@ -607,7 +665,7 @@ DOUBLE_ULP = float(np.finfo(np.float64).eps)
 def check_float32(loss, case, data, options) -> None:
     """Against the oracle at the rounded inputs: what float32 can know."""
     narrow, narrow_options = cast(data, np.float32), cast(options, np.float32)
-    found, gradient = rows_and_slope(loss)(narrow, narrow_options)
+    found, gradient = rounded_rows_and_slope(loss)(narrow, narrow_options)
     assert found.dtype == np.float32
     assert gradient.dtype == np.float32
     relative = case.ulps * ULP

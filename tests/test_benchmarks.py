@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import at_home
 
 from benchmarks import report
 from benchmarks.__main__ import main
@@ -29,6 +30,8 @@ from benchmarks.harness import (
     measure,
 )
 
+# One process makes the records, for all the tests of them.
+pytestmark = pytest.mark.xdist_group("benchmarks")
 ROOT = Path(__file__).parent.parent
 RECORD_FIELDS = {
     "case",
@@ -51,10 +54,9 @@ TARGET_FIELDS = {"against", "at_most", "measured", "met"}
 def records(tmp_path_factory):
     """A quick run in a process of its own, as a user starts it; of all cases but the slow one."""
     output = tmp_path_factory.mktemp("benchmarks") / "quick.json"
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--output", str(output)]
     command += [word for name in MEASURED for word in ("--case", name)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=at_home(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in output.read_text().splitlines()]
 

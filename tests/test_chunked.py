@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from programs import compilations
+from programs import AS_USERS_DO, compilations
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -374,7 +374,7 @@ def program(function, rows: int):
         jax.ShapeDtypeStruct((WIDTH, CLASSES), jnp.float32),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
-    return jax.jit(function).lower(*arguments).compile()
+    return jax.jit(function).lower(*arguments).compile(AS_USERS_DO)
 
 
 def temporaries(function, rows: int) -> int:
@@ -411,7 +411,7 @@ def test_the_measure_sees_the_logits_of_all_rows():
 def test_data_as_large_as_logits_are_read_in_place(rows):
     loss = jl.mean(jl.chunked(jl.categorical.cross_entropy, rows=CHUNK))
     logits, ids = jax.ShapeDtypeStruct((rows, CLASSES), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.int32)
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(logits, ids).compile()
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(logits, ids).compile(AS_USERS_DO)
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * LOGITS_OF_A_CHUNK + 16 * rows
 
 

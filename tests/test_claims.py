@@ -194,7 +194,7 @@ def test_every_bound_claimed_has_its_extremal_point(name):
 @claiming("non_negative")
 @given(st.data())
 def test_no_loss_is_negative(case, data):
-    drawn, _ = data.draw(case.draws)
+    drawn, _ = data.draw(support.drawn(case))
     # Distributions sum to 1 but for a rounding.
     rounding = 4 * support.DOUBLE_ULP if first_argument(case) in DISTRIBUTIONS else 0.0
     assert np.all(values(case.loss, drawn) >= -1e-14 * scale(case, drawn) - rounding)
@@ -245,7 +245,7 @@ def saying(name: str, shares: np.ndarray) -> np.ndarray:
 @claiming("zero_at_target")
 @given(st.data())
 def test_a_prediction_that_says_what_the_target_says_costs_nothing(case, data):
-    (_, targets), _ = data.draw(case.draws)
+    (_, targets), _ = data.draw(support.drawn(case))
     found = (agreeing(case, targets), targets)
     costs = np.abs(values(case.loss, found))
     assert np.all((costs == 0) | (costs <= 1e-14 * scale(case, found)))
@@ -281,7 +281,7 @@ def mirrored(name: str, data: Data, seed: int = 0) -> Data:
 @claiming("symmetric")
 @given(st.data())
 def test_a_symmetric_loss_is_its_mirror_image(case, data):
-    drawn, _ = data.draw(case.calm)
+    drawn, _ = data.draw(support.drawn(case, calm=True))
     found = mirrored(case.loss, drawn, data.draw(st.integers(0, 99)))
     support.close(
         values(case.loss, found), values(case.loss, drawn), scale(case, drawn), 1e-12, square=case.quadratic
@@ -303,7 +303,7 @@ def shifted(name: str, data: Data, by: float) -> Data:
 @claiming("shift_invariant")
 @given(st.data())
 def test_a_shift_invariant_loss_does_not_see_a_shift(case, data):
-    (first, *rest), _ = data.draw(case.calm)
+    (first, *rest), _ = data.draw(support.drawn(case, calm=True))
     # On a grid of 2⁻¹⁰ the shift itself is exact.
     drawn = tuple(
         np.round(x * 1024) / 1024 if x is first or x.ndim == first.ndim == 1 else x for x in (first, *rest)
@@ -331,11 +331,11 @@ def near(case: Case, logs: np.ndarray, other: np.ndarray) -> np.ndarray:
 @claiming("convex")
 @given(st.data())
 def test_a_convex_loss_lies_below_its_chords(case, data):
-    (a, *rest), _ = data.draw(case.draws)
-    (b, *_), _ = data.draw(case.calm)
+    (a, *rest), _ = data.draw(support.drawn(case))
+    (b, *_), _ = data.draw(support.drawn(case, calm=True))
     if first_argument(case) in DISTRIBUTIONS:
-        a, b = b, near(case, b, data.draw(case.calm)[0][0])
-        rest = data.draw(case.calm)[0][1:]
+        a, b = b, near(case, b, data.draw(support.drawn(case, calm=True))[0][0])
+        rest = data.draw(support.drawn(case, calm=True))[0][1:]
     share = data.draw(st.floats(0.05, 0.95))
     at_a, at_b = (values(case.loss, (x, *rest)) for x in (a, b))
     between = values(case.loss, (share * a + (1 - share) * b, *rest))
@@ -359,7 +359,7 @@ def test_a_loss_not_claimed_convex_rises_above_a_chord(name):
 @claiming("lipschitz")
 @given(st.data())
 def test_no_gradient_exceeds_its_bound(case, data):
-    drawn, _ = data.draw(case.draws)
+    drawn, _ = data.draw(support.drawn(case))
     assert np.all(steepness(case.loss, drawn) <= claims_of(case).lipschitz * (1 + 1e-12))
 
 
@@ -377,8 +377,8 @@ def test_a_gradient_not_claimed_bounded_is_huge_somewhere(name):
 @claiming("smooth")
 @given(st.data())
 def test_no_gradient_changes_faster_than_its_bound(case, data):
-    (a, *rest), _ = data.draw(case.calm)
-    (b, *_), _ = data.draw(case.calm)
+    (a, *rest), _ = data.draw(support.drawn(case, calm=True))
+    (b, *_), _ = data.draw(support.drawn(case, calm=True))
     apart = np.linalg.norm((a - b).reshape(ROWS, -1), axis=-1) > 1e-6
     found = np.where(apart, ratios(case.loss, (a, *rest), (b, *rest)), 0)
     assert np.all(found <= claims_of(case).smooth * (1 + 1e-9) + 1e-15)
@@ -398,7 +398,7 @@ def test_a_gradient_not_claimed_smooth_jumps_somewhere(name):
 @claiming("bounded")
 @given(st.data())
 def test_no_value_exceeds_its_bound(case, data):
-    drawn, _ = data.draw(case.draws)
+    drawn, _ = data.draw(support.drawn(case))
     assert np.all(values(case.loss, drawn) <= claims_of(case).bounded * (1 + 1e-12))
 
 

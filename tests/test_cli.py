@@ -16,6 +16,7 @@ import threading
 import numpy as np
 import pytest
 from matplotlib import image
+from programs import at_home
 from sklearn import datasets
 
 from jaxloss import _contracts, _problem, _runs, _sources, cli, plots
@@ -745,7 +746,7 @@ def test_standardised_columns_have_mean_0_and_deviation_1_at_any_size(size):
 def environment():
     """This process's, with this checkout importable from any folder and one CPU device."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(cli.__file__)))
-    return os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    return at_home() | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
 
 
 def test_python_m_jaxloss_trains(tmp_path):

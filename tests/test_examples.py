@@ -2,12 +2,12 @@
 
 import ast
 import contextlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import at_home
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 # Longer ones have a `main`, which the tests of what they show call with less to do.
@@ -69,9 +69,7 @@ def test_an_example_runs_and_shows_what_it_claims(path):
     packages = {name.split(".")[0] for name in imported(tree)}
     for package in sorted(packages - {"jaxloss"}):
         pytest.importorskip(package, reason=f"{path.name} shows it")
-    # One device, as at home, not the eight of these tests.
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-W", "error", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=at_home())
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "an example prints what it found"

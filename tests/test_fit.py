@@ -1,6 +1,5 @@
 """The loop against a plain Optax loop, and against itself killed and resumed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import at_home
 
 import jaxloss as jl
 from jaxloss.training import BatchError, evaluate, fit
@@ -329,9 +329,8 @@ np.savez(output, *leaves, history=np.array(found.history), best=found.best, read
 
 
 def run_program(directory, die_at, output):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-c", PROGRAM, str(directory), str(die_at), str(output)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=at_home())
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_it_ends_with_the_same_bits(tmp_path):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import compilations
+from programs import AS_USERS_DO, compilations
 
 import jaxloss as jl
 
@@ -22,7 +22,7 @@ def program(function, *arguments, **options):
     """The compiled program of a function, once."""
     key = (function, arguments, tuple(options))
     if key not in compiled:
-        compiled[key] = jax.jit(function).lower(*arguments, **options).compile()
+        compiled[key] = jax.jit(function).lower(*arguments, **options).compile(AS_USERS_DO)
     return compiled[key]
 
 

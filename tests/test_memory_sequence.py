@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import AS_USERS_DO
 
 import jaxloss as jl
 
@@ -30,7 +31,7 @@ def as_users_have_it():
 
 def program(loss):
     with as_users_have_it(), jax.numpy_rank_promotion("allow"):
-        return jax.jit(jax.value_and_grad(loss)).lower(LOGITS, IDS).compile()
+        return jax.jit(jax.value_and_grad(loss)).lower(LOGITS, IDS).compile(AS_USERS_DO)
 
 
 @pytest.fixture(scope="module")

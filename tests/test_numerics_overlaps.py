@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 from accuracy_table import exact, ulps
+from programs import as_users_do
 from test_numerics import class_rows, every_dtype, magnitudes_of_both, stated
 
 from jaxloss import numerics
@@ -18,9 +19,9 @@ def test_a_share_and_its_derivatives_keep_to_their_ulps_over_the_whole_range(dty
     middle = (x > 1e-15) & (x < 1e15) & (y > 1e-15) & (y < 1e15)
     x, y = x[middle], y[middle]
     data = list(zip(exact(x), exact(y), strict=True))
-    slopes = jax.jit(jax.grad(lambda x, y: jnp.sum(numerics.share(x, y)), argnums=(0, 1)))(x, y)
+    slopes = as_users_do(jax.grad(lambda x, y: jnp.sum(numerics.share(x, y)), argnums=(0, 1)))(x, y)
     allowed = 2 * stated(numerics.share)
-    assert ulps(jax.jit(numerics.share)(x, y), [a / (a + b) for a, b in data]).max() <= allowed
+    assert ulps(as_users_do(numerics.share)(x, y), [a / (a + b) for a, b in data]).max() <= allowed
     assert ulps(slopes[0], [b / (a + b) ** 2 for a, b in data]).max() <= allowed
     assert ulps(slopes[1], [-a / (a + b) ** 2 for a, b in data]).max() <= allowed
 
@@ -33,7 +34,7 @@ def test_of_nothing_a_share_is_nothing_with_zero_derivatives():
 @every_dtype
 def test_a_complement_has_its_digits_where_a_class_has_it_all(dtype):
     x = class_rows(dtype)
-    _, rest = jax.jit(numerics.probabilities)(x)
+    _, rest = as_users_do(numerics.probabilities)(x)
     true = [
         mpmath.fsum(p for c, p in enumerate(truth.softmax(row)) if c != j)
         for row in exact(x)
@@ -46,7 +47,7 @@ def test_a_complement_has_its_digits_where_a_class_has_it_all(dtype):
 @every_dtype
 def test_the_slope_of_a_leading_class_has_its_digits(dtype):
     x = jnp.asarray([20.0, 0.0, 0.0], dtype)
-    slope = jax.jit(jax.grad(lambda z: numerics.probabilities(z)[0][0]))(x)
+    slope = as_users_do(jax.grad(lambda z: numerics.probabilities(z)[0][0]))(x)
     small = np.exp(-20.0) / (1 + 2 * np.exp(-20.0)) ** 2
     np.testing.assert_allclose(slope, [2 * small, -small, -small], rtol=20 * float(np.finfo(dtype).eps))
 
@@ -81,7 +82,7 @@ def test_the_gains_have_their_digits_among_a_million_pixels():
     pixels = 1 << 20
     errors = np.linspace(1, 2, pixels, dtype=np.float32)
     members = (np.arange(pixels) % 2).astype(np.float32)
-    slopes = np.asarray(jax.jit(jax.grad(numerics.lovasz_jaccard))(errors, members), np.float64)
+    slopes = np.asarray(as_users_do(jax.grad(numerics.lovasz_jaccard))(errors, members), np.float64)
     inside = np.cumsum(members[::-1].astype(np.float64))
     union = (members.sum() + np.arange(1, pixels + 1) - inside)[::-1]
     left = (members.sum() - inside)[::-1]
@@ -107,7 +108,7 @@ def test_the_extension_hides_no_nan():
 def test_the_memory_is_that_of_a_few_arrays_and_not_of_a_square():
     pixels = 1 << 16
     images = jax.ShapeDtypeStruct((2, pixels), jnp.float32)
-    compiled = jax.jit(jax.value_and_grad(lambda e, m: jnp.sum(numerics.lovasz_jaccard(e, m)))).lower(
+    compiled = as_users_do(jax.value_and_grad(lambda e, m: jnp.sum(numerics.lovasz_jaccard(e, m)))).lower(
         images, images
     )
     assert compiled.compile().memory_analysis().temp_size_in_bytes < 24 * 2 * pixels * 4

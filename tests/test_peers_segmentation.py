@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import AS_USERS_DO
 
 import jaxloss as jl
 from jaxloss.losses import segmentation
@@ -167,6 +168,6 @@ def test_the_lovasz_losses_sort_and_never_compare_all_pixels_with_all():
     logits = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     ids = jax.ShapeDtypeStruct((1, 256, 256), jnp.int32)
     run = jax.jit(jax.value_and_grad(lambda z, y: jnp.sum(segmentation.lovasz_softmax(z, y))))
-    memory = run.lower(logits, ids).compile().memory_analysis()
+    memory = run.lower(logits, ids).compile(AS_USERS_DO).memory_analysis()
     pixels = 256 * 256
     assert memory.temp_size_in_bytes < 32 * pixels * 3 * 4

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import AS_USERS_DO
 
 import jaxloss as jl
 
@@ -177,7 +178,7 @@ def test_shapes_that_do_not_fit_are_refused_in_words(logits, labels):
 @functools.cache
 def program():
     shapes = (jax.ShapeDtypeStruct((4, 32, 17, 256), jnp.float32), jax.ShapeDtypeStruct((4, 16), jnp.int32))
-    return jax.jit(jax.value_and_grad(jl.mean(jl.sequence.transducer))).lower(*shapes).compile()
+    return jax.jit(jax.value_and_grad(jl.mean(jl.sequence.transducer))).lower(*shapes).compile(AS_USERS_DO)
 
 
 def test_the_transducer_stores_a_fraction_of_the_logits():

@@ -25,9 +25,10 @@ WITH_OPTIONS = pytest.mark.parametrize(
     "case", [case for case in CASES if case.option_gradients], ids=lambda case: case.name
 )
 # What a program does not change with fewer options is asked of the fullest.
-FULLEST = pytest.mark.parametrize("case", support.fullest(CASES), ids=lambda case: case.name)
+FULLEST_CASES = support.fullest(CASES)
+FULLEST = pytest.mark.parametrize("case", FULLEST_CASES, ids=lambda case: case.name)
 FULLEST_OF_ROWS = pytest.mark.parametrize(
-    "case", [case for case in support.fullest(CASES) if not case.couples], ids=lambda case: case.name
+    "case", [case for case in FULLEST_CASES if not case.couples], ids=lambda case: case.name
 )
 # Second order is costly to compile: of each loss one case.
 LAST_CASE = pytest.mark.parametrize(
@@ -86,39 +87,39 @@ def test_a_tolerance_of_its_own_gives_its_reason(case):
 @EACH_CASE
 @given(st.data())
 def test_value_is_the_oracles(case, data):
-    support.check_value(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_value(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @EACH_CASE
 @given(st.data())
 def test_autodiff_is_the_closed_form(case, data):
-    support.check_gradient(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_gradient(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.more_gradients], ids=lambda case: case.name)
 @given(st.data())
 def test_autodiff_by_another_argument_is_the_closed_form(case, data):
-    support.check_more_gradients(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_more_gradients(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @WITH_OPTIONS
 @given(st.data())
 def test_autodiff_by_a_hyperparameter_is_the_closed_form(case, data):
-    support.check_option_gradients(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_option_gradients(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST
 @FEW
 @given(st.data())
 def test_autodiff_of_both_orders_and_modes_is_the_finite_difference(case, data):
-    support.check_finite_differences(support.loss_of(case), case, *data.draw(case.calm))
+    support.check_finite_differences(support.loss_of(case), case, *data.draw(support.drawn(case, calm=True)))
 
 
 @FULLEST
 @settings(max_examples=3)
 @given(st.data())
 def test_value_under_differentiation_is_the_value(case, data):
-    support.check_value_under_differentiation(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_value_under_differentiation(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 # --- transformations of JAX -----------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_value_under_differentiation_is_the_value(case, data):
 @settings(max_examples=3)
 @given(st.data())
 def test_compiled_is_eager(case, data):
-    support.check_eager(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_eager(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @ONE_OF_A_KIND
@@ -141,14 +142,14 @@ def test_compiled_is_one_operation_at_a_time(case):
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_is_a_loop(case, data):
-    support.check_vmap(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_vmap(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @EACH_CASE_OF_BATCHES
 @settings(max_examples=5)
 @given(st.data())
 def test_vmap_over_batches_is_a_loop(case, data):
-    support.check_vmap_of_batches(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_vmap_of_batches(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST_OF_ROWS
@@ -156,7 +157,7 @@ def test_vmap_over_batches_is_a_loop(case, data):
 @given(st.data())
 def test_a_row_touches_no_other_row(case, data):
     changed = data.draw(st.integers(0, ROWS - 1))
-    support.check_rows_independent(support.loss_of(case), case, *data.draw(case.draws), changed)
+    support.check_rows_independent(support.loss_of(case), case, *data.draw(support.drawn(case)), changed)
 
 
 @FULLEST_OF_ROWS
@@ -178,14 +179,14 @@ def test_a_mean_over_eight_devices_is_that_over_one(case):
 @EACH_CASE
 @given(st.data())
 def test_float32_is_within_its_ulps(case, data):
-    support.check_float32(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_float32(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST
 @FEW
 @given(st.data())
 def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, data):
-    support.check_bfloat16(support.loss_of(case), case, *data.draw(case.calm))
+    support.check_bfloat16(support.loss_of(case), case, *data.draw(support.drawn(case, calm=True)))
 
 
 # --- reductions ---------------------------------------------------------------------------------
@@ -195,14 +196,15 @@ def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, dat
 @FEW
 @given(st.data())
 def test_mean_is_the_mean_of_the_rows_that_count(case, data):
-    support.check_mean_is_the_mean(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_mean_is_the_mean(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST
 @FEW
 @given(st.data())
 def test_masked_is_dropped_in_value_and_every_gradient(case, data):
-    drawn, removed, value = data.draw(case.draws), data.draw(support.removals()), data.draw(POISON)
+    drawn = data.draw(support.drawn(case))
+    removed, value = data.draw(support.removals()), data.draw(POISON)
     weights = support.rng_weights(data.draw(st.integers(0, 99)))
     support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights)
 
@@ -211,7 +213,11 @@ def test_masked_is_dropped_in_value_and_every_gradient(case, data):
 @settings(max_examples=4)
 @given(st.data())
 def test_masked_is_dropped_in_forward_mode_and_second_order(case, data):
-    drawn, removed, value = data.draw(case.calm), data.draw(support.removals()), data.draw(POISON)
+    drawn, removed, value = (
+        data.draw(support.drawn(case, calm=True)),
+        data.draw(support.removals()),
+        data.draw(POISON),
+    )
     weights = support.rng_weights(data.draw(st.integers(0, 99)))
     support.check_masked(support.loss_of(case), case, *drawn, removed, value, weights, second=True)
 
@@ -235,14 +241,14 @@ def test_nothing_kept_is_zero_with_zero_gradients(case, value):
 @FEW
 @given(st.data())
 def test_weight_two_is_the_row_twice(case, data):
-    support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_weight_two_is_twice(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST_OF_ROWS
 @FEW
 @given(st.data())
 def test_microbatches_merged_are_the_whole(case, data):
-    support.check_split(support.loss_of(case), case, *data.draw(case.draws))
+    support.check_split(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @FULLEST
@@ -298,7 +304,7 @@ def test_the_largest_float32_gives_the_oracles_value_and_no_nan_gradient(case, s
     relative = case.ulps * support.ULP
     scale = case.value_scale(data, options)
     expected = case.values(data, options)
-    found, gradient = support.rows_and_slope(loss)(data, options)
+    found, gradient = support.rounded_rows_and_slope(loss)(data, options)
     support.close(found, expected, scale, relative, dtype=np.float32, square=case.quadratic)
     assert not np.any(np.isnan(gradient))
 
@@ -367,7 +373,7 @@ def test_a_traced_option_out_of_range_is_nan(case, name, side):
     assert np.all(np.isnan(support.rows_and_slope(support.loss_of(case))(data, options)[0]))
 
 
-VIOLATIONS = [(case, kind) for case in support.fullest(CASES) for kind in case.violations]
+VIOLATIONS = [(case, kind) for case in FULLEST_CASES for kind in case.violations]
 EACH_VIOLATION = pytest.mark.parametrize(("case", "kind"), VIOLATIONS, ids=lambda x: getattr(x, "name", x))
 BAD = 3
 
@@ -395,7 +401,7 @@ def test_a_value_outside_its_domain_is_nan_in_its_row_only(case, kind):
 def test_checked_names_the_loss_the_argument_and_the_value(case, kind):
     _, broken, options, argument, value = violated(case, kind)
     with pytest.raises(ValueError, match=rf"{case.loss}: `{argument}` must be in .*, got ") as refusal:
-        jl.checked(support.loss_of(case))(*broken, **options)
+        support.checked(support.loss_of(case))(*broken, **options)
     said = str(refusal.value)
     # A whole row is at fault where it does not sum to 1: the first of it is named.
     assert any(f"got {number:g}" in said or f"got {number}" in said for number in value)

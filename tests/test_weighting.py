@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from programs import AS_USERS_DO
 
 import jaxloss as jl
 from jaxloss import weighting
@@ -214,7 +215,7 @@ def many(tasks):
 
 def products_in(function, *args):
     """The matrix products of a program, and its floating-point operations."""
-    compiled = jax.jit(function).lower(*args).compile()
+    compiled = jax.jit(function).lower(*args).compile(AS_USERS_DO)
     return compiled.as_text().count(" dot("), compiled.cost_analysis()["flops"]
 
 

@@ -167,9 +167,9 @@ def _named_bits(options: Options) -> Iterator[tuple[str, _Bits]]:
     return ((name, _Bits(value)) for name, value in sorted(options.items()))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4096)
 def _remembered(case: Case, formula: RowFormula, data: tuple[_Bits, ...], options: tuple) -> np.ndarray:
-    """One draw is judged more than once: by its value, its scale, in several tests of one example."""
+    """One example is judged by many tests, by its value and its scale."""
     arrays = tuple(bits.array.copy() for bits in data)
     found = case._over_rows(formula, arrays, {name: bits.array.copy() for name, bits in options})
     found.flags.writeable = False
@@ -209,6 +209,12 @@ def _rounded(result: Any) -> Any:
 def sign(x: Any) -> int:
     """−1, 0 or 1."""
     return (x > 0) - (x < 0)
+
+
+def nearest_kink(*distances: Any) -> Any:
+    """How far the next of several kinks is: 0 on one of them, if no other is in doubt; ∞ without any."""
+    apart = min((d for d in distances if d), default=mp.inf)
+    return 0 if 0 in distances and apart > mpf(10) ** -6 else apart
 
 
 def norm(vector: list[Any]) -> Any:

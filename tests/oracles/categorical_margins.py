@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mpmath import mp, mpf
 
-from oracles._case import Evidence, any_row, each, floats, number
+from oracles._case import Evidence, any_row, each, floats, nearest_kink, number
 from oracles.categorical import (
     CLASSES,
     IGNORE,
@@ -22,12 +22,6 @@ from oracles.categorical import (
     one_hot,
     row,
 )
-
-
-def nearest_kink(*distances):
-    """How far the next kink is: none where on one of them, if no other is in doubt."""
-    apart = [d for d in distances if d]
-    return 0 if len(apart) < len(distances) and min(apart, default=mp.inf) > mpf(10) ** -6 else min(apart)
 
 
 def behind(z, y):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from mpmath import mp
 
-from oracles._case import ROWS, Case, Evidence, any_row, each, floats, number, one_each
+from oracles._case import ROWS, Case, Evidence, any_row, each, floats, nearest_kink, number, one_each
 from oracles.categorical import CLASSES, WEIGHTS
 
 # --- draws --------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ CASES = (
         FLAGS,
         scale=_margin_size,
         gradient_scale=_margin_slope_size,
-        kinks=lambda z, y: min((abs(lack) for lack, *_ in _leads(z, y) if lack), default=mp.inf),
+        kinks=lambda z, y: nearest_kink(*(abs(lack) for lack, *_ in _leads(z, y))),
     ),
     case("multilabel.asymmetric", total(_asymmetric), _asymmetric_slope, SOFT, **SIZES),
     case(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mpmath import mp, mpf
 
-from oracles._case import ROWS, Case, Evidence, any_row, each, floats, number, one_each
+from oracles._case import ROWS, Case, Evidence, any_row, each, floats, nearest_kink, number, one_each
 from oracles.categorical import costs, dot, gaps, softmax
 
 ITEMS = 4
@@ -173,7 +173,7 @@ def _hinge_pull(x, margin=1):
 
 
 def _hinge_kinks(s, y, margin=1):
-    return min([abs(margin - (s[i] - s[j])) for i, j in pairs(y)], default=mp.inf)
+    return nearest_kink(*(abs(margin - (s[i] - s[j])) for i, j in pairs(y)))
 
 
 def _square(x, margin=1):
