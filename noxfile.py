@@ -1,4 +1,4 @@
-"""The commands to remember: `nox -s lint types tests coverage thorough typed oldest bench package`."""
+"""The commands to remember: `nox -s lint types tests coverage typed oldest bench package`; `thorough`."""
 
 import pathlib
 
@@ -47,7 +47,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """The whole suite for hours: compiled as users do, and hundreds of draws of its own for each property."""
+    """The whole suite for hours: compiled as users do, each test with draws of its own."""
     session.install("-e", ".[cli]", *group("test", "peers", "boosting"))
     session.run("pytest", *PROCESSES, *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
 

@@ -85,7 +85,7 @@ def partial_mean(loss: RowLoss) -> Callable[..., PartialMean]:
     return _reduced("partial_mean", loss)
 
 
-# What data of other rows are to become.
+# How to mend data whose rows are others.
 _FIX = "give all data one leading shape, and close over parameters"
 
 _FINISH: Mapping[str, Callable[[PartialMean], Any]] = {

@@ -1,4 +1,8 @@
-"""Sixty-four bits, eight virtual devices, nothing promoted or broadcast in silence; Hypothesis profiles."""
+"""Sixty-four bits, eight virtual devices, nothing promoted or broadcast in silence; Hypothesis profiles.
+
+Programs are compiled quickly, and what a loss is judged on is the same each time; in the profile
+`thorough` they are compiled as users do, and every test draws for itself.
+"""
 
 import gc
 import os
@@ -12,7 +16,7 @@ from programs import QUICKLY, xla_flags
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
 # Before JAX finds its devices, which is when XLA reads them.
 FLAGS = {"xla_force_host_platform_device_count": 8} | ({} if PROFILE == "thorough" else QUICKLY)
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(FLAGS)}".strip()
+os.environ["XLA_FLAGS"] = f"{xla_flags(FLAGS)} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

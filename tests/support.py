@@ -1,6 +1,7 @@
 """What the property tests and the mutants share: compiled views of a loss, and every check."""
 
 import contextlib
+import copy
 import functools
 from typing import Any
 
@@ -36,10 +37,17 @@ def loss_of(case: Case):
 # How many examples a case is judged on, beside those that reach its hard points; of moderate size,
 # where programs of many derivatives are judged, half as many. And where to give up.
 EXAMPLES, TRIES = 12, 2000
+PROFILE = hypothesis.settings()
+THOROUGH = PROFILE.max_examples > EXAMPLES
+# A test of these sees every example: those it is given are soon all drawn.
+EVERY_EXAMPLE = hypothesis.settings(max_examples=max(100, PROFILE.max_examples))
 
 
 def pool(case: Case, *, calm: bool = False) -> list:
-    """What all properties of a case are judged on: drawn once, reaching every hard point."""
+    """What all properties of a case are judged on: drawn once, until every hard point is reached.
+
+    The more different numbers the data hold, the earlier.
+    """
     return _pool(case, calm)
 
 
@@ -56,7 +64,7 @@ def _pool(case: Case, calm: bool) -> list:
         return len(found) >= enough and not unmet
 
     _draw(case.calm if calm else case.draws, collect, TRIES)
-    return sorted(found, key=_variety)
+    return sorted(found, key=_variety, reverse=True)
 
 
 def _variety(example) -> int:
@@ -65,7 +73,7 @@ def _variety(example) -> int:
 
 
 def _draw(strategy: st.SearchStrategy, until, tries: int) -> None:
-    """Draw until told to stop, or so often: always the same, and nothing is made smaller."""
+    """Draw until told to stop, or so often: the same for the same code, and nothing is made smaller."""
     settings = hypothesis.settings(
         max_examples=tries,
         derandomize=True,
@@ -79,20 +87,20 @@ def _draw(strategy: st.SearchStrategy, until, tries: int) -> None:
 
 def drawn(case: Case, *, calm: bool = False) -> st.SearchStrategy:
     """One of the examples of a case; where there is time for many, a draw of its own, which shrinks."""
-    if hypothesis.settings().max_examples > EXAMPLES:
+    if THOROUGH:
         return case.calm if calm else case.draws
     return st.sampled_from(pool(case, calm=calm)).map(_own)
 
 
 def examples(case: Case, count: int = 3, *, calm: bool = False) -> list:
     """The examples of a case with the greatest variety."""
-    return [_own(example) for example in pool(case, calm=calm)[-count:]]
+    return [_own(example) for example in pool(case, calm=calm)[:count]]
 
 
 def _own(example):
     """An example that a test may change."""
     data, options = example
-    return tuple(np.array(array) for array in data), dict(options)
+    return tuple(map(np.copy, data)), {name: copy.copy(value) for name, value in options.items()}
 
 
 def fullest(cases) -> list[Case]:
@@ -131,13 +139,7 @@ def rows(loss):
     return lambda data, options: loss(*data, **options)
 
 
-@functools.cache
-def checked(loss):
-    """The loss that says what it is given wrong, compiled once."""
-    return jl.checked(loss)
-
-
-VIEWS.append(checked)
+checked = view(lambda loss: loss, jl.checked)
 
 
 def _rows_and_slope(loss):
@@ -150,7 +152,7 @@ def _rows_and_slope(loss):
     return run
 
 
-rows_and_slope_of = view(_rows_and_slope)
+_compiled_rows_and_slope = view(_rows_and_slope)
 # What is promised in ULPs: rounding is the compiler's as well.
 rounded_rows_and_slope = view(_rows_and_slope, as_users_do)
 
@@ -162,12 +164,13 @@ class Mutant:
         self.loss, self.change = loss, change
 
     def rows_and_slope(self, data, options):
-        losses, slope = map(np.asarray, rows_and_slope_of(self.loss)(data, options))
+        losses, slope = map(np.asarray, _compiled_rows_and_slope(self.loss)(data, options))
         return self.change(losses, slope, data[0])
 
 
 def rows_and_slope(loss):
-    return loss.rows_and_slope if isinstance(loss, Mutant) else rows_and_slope_of(loss)
+    """The losses, and ∂Σℓ/∂(first argument): compiled, or a mutant's."""
+    return loss.rows_and_slope if isinstance(loss, Mutant) else _compiled_rows_and_slope(loss)
 
 
 def _total(loss, data, options, cotangent=None):
@@ -654,8 +657,10 @@ def check_mean_of_shards(loss, case, data, options) -> None:
     )
     scale = np.abs(case.value_scale(data, options)).max()
     close(found["value"], expected["value"], scale, 1e-13)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        close(a, b, np.abs(b).max(initial=scale), 1e-12)  # what the rows share may cancel over them
+    for name in found:
+        floor = scale if name == "options" else 0  # what the rows share may cancel over them
+        for a, b in zip(jax.tree.leaves(found[name]), jax.tree.leaves(expected[name]), strict=True):
+            close(a, b, np.abs(b).max(initial=floor), 1e-12)
 
 
 ULP = float(np.finfo(np.float32).eps)

@@ -52,7 +52,7 @@ TARGET_FIELDS = {"against", "at_most", "measured", "met"}
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """A quick run in a process of its own, as a user starts it; of all cases but the slow one."""
+    """A quick run in a process of its own, of all cases but the slow one."""
     output = tmp_path_factory.mktemp("benchmarks") / "quick.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--output", str(output)]
     command += [word for name in MEASURED for word in ("--case", name)]

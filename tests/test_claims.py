@@ -192,6 +192,7 @@ def test_every_bound_claimed_has_its_extremal_point(name):
 
 
 @claiming("non_negative")
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_no_loss_is_negative(case, data):
     drawn, _ = data.draw(support.drawn(case))
@@ -243,6 +244,7 @@ def saying(name: str, shares: np.ndarray) -> np.ndarray:
 
 
 @claiming("zero_at_target")
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_a_prediction_that_says_what_the_target_says_costs_nothing(case, data):
     (_, targets), _ = data.draw(support.drawn(case))
@@ -357,6 +359,7 @@ def test_a_loss_not_claimed_convex_rises_above_a_chord(name):
 
 
 @claiming("lipschitz")
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_no_gradient_exceeds_its_bound(case, data):
     drawn, _ = data.draw(support.drawn(case))
@@ -375,6 +378,7 @@ def test_a_gradient_not_claimed_bounded_is_huge_somewhere(name):
 
 
 @claiming("smooth")
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_no_gradient_changes_faster_than_its_bound(case, data):
     (a, *rest), _ = data.draw(support.drawn(case, calm=True))
@@ -396,6 +400,7 @@ def test_a_gradient_not_claimed_smooth_jumps_somewhere(name):
 
 
 @claiming("bounded")
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_no_value_exceeds_its_bound(case, data):
     drawn, _ = data.draw(support.drawn(case))

@@ -154,7 +154,13 @@ def test_a_nan_among_a_hundred_thousand_is_not_hidden(spec, dtype):
     ids=["pseudo_huber", "smooth_l1"],
 )
 def test_beyond_all_measure_a_loss_of_a_small_scale_is_linear(loss, name, expected):
-    far = np.float32([3e38, -3e38])
-    value, slope = jax.value_and_grad(lambda p: jnp.sum(loss(p, jnp.zeros_like(p), **{name: 0.01}) / 2))(far)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope, np.sign(far) * (expected / 3e38) / 2, rtol=1e-6)
+    far, scale = np.float32([3e38, -3e38]), np.float32(0.01)
+
+    def half(predictions, scale):
+        return jnp.sum(loss(predictions, jnp.zeros_like(predictions), **{name: scale})) / 2
+
+    value, slopes = jax.value_and_grad(half, argnums=(0, 1))(far / 2, scale)
+    np.testing.assert_allclose(value, expected / 2, rtol=1e-6)
+    np.testing.assert_allclose(slopes[0], np.sign(far) * (expected / 3e38) / 2, rtol=1e-6)
+    for slope in (slopes[1], jax.jacfwd(half, argnums=1)(far / 2, scale)):
+        np.testing.assert_allclose(slope, -0.5 if name == "beta" else 1.5e38, rtol=1e-6)

@@ -85,24 +85,28 @@ def test_a_tolerance_of_its_own_gives_its_reason(case):
 
 
 @EACH_CASE
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_value_is_the_oracles(case, data):
     support.check_value(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @EACH_CASE
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_autodiff_is_the_closed_form(case, data):
     support.check_gradient(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.more_gradients], ids=lambda case: case.name)
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_autodiff_by_another_argument_is_the_closed_form(case, data):
     support.check_more_gradients(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
 @WITH_OPTIONS
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_autodiff_by_a_hyperparameter_is_the_closed_form(case, data):
     support.check_option_gradients(support.loss_of(case), case, *data.draw(support.drawn(case)))
@@ -177,6 +181,7 @@ def test_a_mean_over_eight_devices_is_that_over_one(case):
 
 
 @EACH_CASE
+@support.EVERY_EXAMPLE
 @given(st.data())
 def test_float32_is_within_its_ulps(case, data):
     support.check_float32(support.loss_of(case), case, *data.draw(support.drawn(case)))

@@ -15,6 +15,7 @@ from jaxloss.numerics import (
     bell_depth,
     biweight,
     clipped_square,
+    divide,
     log1p_square,
     log_partition,
     saturation,
@@ -102,7 +103,8 @@ def smooth_l1(
     """
     predictions, targets = paired("robust.smooth_l1", predictions=predictions, targets=targets)
     residual = predictions - targets
-    slope = jnp.clip(residual / beta, -1, 1)
+    near = jnp.abs(residual) < beta
+    slope = jnp.where(near, divide(jnp.where(near, residual, 0), beta), jnp.sign(residual))
     return slope * (residual - 0.5 * beta * slope)  # huber(...) / beta, without its overflow
 
 
@@ -130,7 +132,7 @@ def pseudo_huber(
     residual = predictions - targets
     # So far out √(1 + x²) is |x|, and x may be ∞.
     far = jnp.abs(residual) > 1e9 * delta
-    rounded = delta * smooth_abs(jnp.where(far, 0, residual) / delta)
+    rounded = delta * smooth_abs(divide(jnp.where(far, 0, residual), delta))
     return delta * jnp.where(far, jnp.abs(residual) - delta, rounded)
 
 

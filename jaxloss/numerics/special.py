@@ -239,7 +239,7 @@ def negative_binomial_nll(mean: Array, dispersion: Array, counts: Array) -> Arra
     of_count = jnp.where(excess < -0.5, excess - log_ratio, log1p_excess(excess))
     size = 1 / dispersion
     remainder = binet(size) - binet(size + counts) + 0.5 * jnp.log1p(dispersion * counts)
-    none = mean / (1 + dispersion * mean)  # of no count, where the two above are one
+    none = mean / (1 + dispersion * mean)  # of no count: there the two remainders are one
     of_counts = jnp.where(counts > 0, counts * of_count + _count_terms(counts) + remainder, none)
     return of_counts + under / dispersion
 

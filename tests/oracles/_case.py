@@ -214,7 +214,7 @@ def sign(x: Any) -> int:
 def nearest_kink(*distances: Any) -> Any:
     """How far the next of several kinks is: 0 on one of them, if no other is in doubt; ∞ without any."""
     apart = min((d for d in distances if d), default=mp.inf)
-    return 0 if 0 in distances and apart > mpf(10) ** -6 else apart
+    return 0 if 0 in distances and apart > mpf(10) ** -2 else apart
 
 
 def norm(vector: list[Any]) -> Any:
