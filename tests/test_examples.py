@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from programs import at_home
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[!_]*.py"))
 # Longer ones have a `main`, which the tests of what they show call with less to do.
 WITH_MAIN = {
     "boosting": "test_adaptive_examples",
