@@ -63,7 +63,8 @@ def _numbered(closed: Any, arguments: list[int], known: dict) -> list[int]:
             called = equation.params.get("call_jaxpr") or equation.params["jaxpr"]
             results = _numbered(called, given, known)
         else:
-            operation = (equation.primitive.name, *given, str(sorted(equation.params.items())))
+            how = sorted(item for item in equation.params.items() if item[0] != "sharding")  # says where
+            operation = (equation.primitive.name, *given, str(how))
             results = [number((operation, place)) for place in range(len(equation.outvars))]
         numbers |= dict(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]

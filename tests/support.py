@@ -173,59 +173,27 @@ def rows_and_slope(loss):
     return loss.rows_and_slope if isinstance(loss, Mutant) else _compiled_rows_and_slope(loss)
 
 
-def _total(loss, data, options, cotangent=None):
-    losses = loss(*data, **options)
-    return jnp.sum(losses if cotangent is None else losses * cotangent)
-
-
-@view
-def slope_by(loss, position: int):
-    """∂Σℓ/∂(an argument)."""
-
-    def run(data, options):
-        def total(x):
-            return _total(loss, (*data[:position], x, *data[position + 1 :]), options)
-
-        return jax.grad(total)(data[position])
-
-    return run
-
-
-@view
-def option_slopes(loss, names: tuple[str, ...]):
-    """∂Σcℓ/∂option for each named one."""
-
-    def run(data, options, cotangent):
-        def total(chosen):
-            return _total(loss, data, options | chosen, cotangent)
-
-        return jax.grad(total)({name: options[name] for name in names})
-
-    return run
-
-
 @view
 def directional(loss):
-    """The value along a direction, and every first and second derivative along it."""
+    """The derivative along a direction, and every second derivative along it."""
 
     def run(data, options, direction):
-        def along(x):
-            return loss(x, *data[1:], **options)
-
-        def total(x):
-            return jnp.sum(along(x))
-
-        def forward(x):
-            return jnp.sum(jax.jvp(along, (x,), (direction,))[1])
-
         x = data[0]
-        gradient = jax.grad(total)
+
+        def along(x):
+            return jax.jvp(lambda x: loss(x, *data[1:], **options), (x,), (direction,))[1]
+
+        def gradient(x):
+            return jax.grad(lambda x: jnp.sum(loss(x, *data[1:], **options)))(x)
+
+        reverse, forward_over_reverse = jax.jvp(gradient, (x,), (direction,))
+        forward, pullback = jax.vjp(along, x)
         return {
-            "forward": jax.jvp(along, (x,), (direction,))[1],
-            "reverse": gradient(x),
-            "forward over reverse": jax.jvp(gradient, (x,), (direction,))[1],
-            "reverse over forward": jax.grad(forward)(x),
-            "reverse over reverse": jax.grad(lambda x: jnp.vdot(gradient(x), direction))(x),
+            "forward": forward,
+            "reverse": reverse,
+            "forward over reverse": forward_over_reverse,
+            "reverse over forward": pullback(jnp.ones_like(forward))[0],
+            "reverse over reverse": jax.vjp(gradient, x)[1](direction)[0],
         }
 
     return run
@@ -233,7 +201,7 @@ def directional(loss):
 
 @view
 def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, second: bool):
-    """A masked, weighted mean with its derivatives by all data, options and weights.
+    """A masked, weighted mean, its parts, and its derivatives by all data, options and weights.
 
     Or, of second order, its derivative by the first data along one direction, and that of its gradient.
     """
@@ -248,7 +216,9 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
         given = [data[position] for position in real], {name: options[name] for name in names}, weights
         if not second:
             value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2))(*given)
-            return {"value": value, **dict(zip(("data", "options", "weights"), gradients, strict=True))}
+            parts = jl.partial_mean(loss)(*data, where=where, weights=weights, **options)
+            found = dict(zip(("data", "options", "weights"), gradients, strict=True))
+            return {"value": value, "parts": parts} | found
 
         def of_first(x):
             return total([x, *given[0][1:]], *given[1:])
@@ -354,36 +324,40 @@ def check_gradient(loss, case, data, options) -> None:
 
 def check_more_gradients(loss, case, data, options) -> None:
     """By the other arguments, where a loss has more to learn than its first."""
-    decided = decided_rows(case, data, options, DOUBLE_ULP)
+    decided, values = decided_rows(case, data, options, DOUBLE_ULP), case.values(data, options)
+    found, shares = weighted_slopes(loss, case, data, options, np.ones(ROWS))
+    share = shares.max() or 1.0  # a row that does not count has no slope
     for position, formula in case.more_gradients.items():
         expected = case.over_rows(formula, data, options)
-        found = slope_by(loss, position)(data, options)
-        clear = decided.reshape(decided.shape + (1,) * (expected.ndim - decided.ndim))
+        thin = decided.shape + (1,) * (expected.ndim - decided.ndim)
         if position in case.more_scales:
             scale = np.abs(case.over_rows(case.more_scales[position], data, options))
         else:
-            scale = np.abs(expected) + np.abs(case.values(data, options)).reshape(clear.shape)
-        close(np.where(clear, found, 0), np.where(clear, expected, 0), scale, 1e-10)
+            scale = np.abs(expected) + np.abs(values).reshape(thin)
+        slope, clear = found["data"][real_positions(data).index(position)], decided.reshape(thin)
+        close(np.where(clear, slope, 0), np.where(clear, expected * share, 0), scale * share, 1e-10)
 
 
 def check_option_gradients(loss, case, data, options) -> None:
-    names = tuple(case.option_gradients)
     values = case.values(data, options)
-    cotangent = np.cos(np.arange(values.size)).reshape(values.shape)
-    cotangent = np.where(decided_rows(case, data, options, DOUBLE_ULP), cotangent, 0)
-    found = option_slopes(loss, names)(data, options, cotangent)
-    for name in names:
+    decided = decided_rows(case, data, options, DOUBLE_ULP).reshape(ROWS, -1).all(axis=1)
+    found, shares = weighted_slopes(loss, case, data, options, np.where(decided, rng_weights(1), 0))
+    for name, formula in case.option_gradients.items():
         option = np.asarray(options[name])
-        terms = case.over_rows(case.option_gradients[name], data, options)
-        weight = cotangent.reshape(cotangent.shape + (1,) * (terms.ndim - cotangent.ndim))
+        terms = case.over_rows(formula, data, options)
+        thin = values.shape + (1,) * (terms.ndim - values.ndim)
         # Where terms of a derivative cancel, what they are made of is a loss of this size.
-        size = np.abs(terms) + np.abs(values).reshape(weight.shape) / np.maximum(np.abs(option), 1e-2).max()
-        close(
-            found[name],
-            _summed_to(terms * weight, option.shape),
-            _summed_to(size * np.abs(weight), option.shape),
-            1e-10,
-        )
+        size = np.abs(terms) + np.abs(values).reshape(thin) / np.maximum(np.abs(option), 1e-2).max()
+        slope, weight = found["options"][name], shares.reshape(thin)
+        weighted, sizes = (_summed_to(array * weight, option.shape) for array in (terms, size))
+        close(slope, weighted, sizes, 1e-10)
+
+
+def weighted_slopes(loss, case, data, options, weights) -> tuple[dict, np.ndarray]:
+    """The derivatives of a weighted mean, and each row's share in it."""
+    found = weighted_mean(loss, case, data, options, weights)
+    counted = np.where(case.kept_by_options(data, options), weights.reshape(one_a_row(case, data)), 0)
+    return found, counted / (counted.sum() or 1)
 
 
 def _summed_to(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -426,25 +400,27 @@ def check_finite_differences(loss, case, data, options) -> None:
         close(np.where(items, found[order], 0), np.where(items, second_order, 0), wide, 1e-6)
 
 
-def check_value_under_differentiation(loss, case, data, options) -> None:
+def check_value_under_differentiation(loss, examples) -> None:
     """The same operations; if not, then bit for bit one operation at a time: fusion rounds as it likes."""
+    for data, options in examples:
+        first, run = jnp.asarray(data[0]), functools.partial(_of_first, loss, data[1:], options)
 
-    def of_first(x):
-        return loss(x, *data[1:], **options)
+        def in_reverse(x, run=run):
+            return jax.vjp(run, x)[0]
 
-    def in_reverse(x):
-        return jax.vjp(of_first, x)[0]
+        def forward(x, run=run):
+            return jax.jvp(run, (x,), (jnp.ones_like(x),))[0]
 
-    def forward(x):
-        return jax.jvp(of_first, (x,), (jnp.ones_like(x),))[0]
+        if identical(first, run, in_reverse, forward):
+            return  # whatever the data hold
+        with jax.disable_jit():
+            plain = run(first)
+            same(plain, in_reverse(first), "reverse")
+            same(plain, forward(first), "forward")
 
-    first = jnp.asarray(data[0])
-    if identical(first, of_first, in_reverse, forward):
-        return
-    with jax.disable_jit():
-        plain = of_first(first)
-        same(plain, in_reverse(first), "reverse")
-        same(plain, forward(first), "forward")
+
+def _of_first(loss, rest, options, x):
+    return loss(x, *rest, **options)
 
 
 def check_eager(loss, case, data, options) -> None:
@@ -486,12 +462,13 @@ def _batch_of_one(loss):
 
 
 def check_vmap(loss, case, data, options) -> None:
-    loss = of_one_row(case, loss)
+    """One row at a time, under vmap, is all rows at once."""
+    one = of_one_row(case, loss)
     batched = tuple(n for n, v in options.items() if np.ndim(v) and np.shape(v)[0] == ROWS)
     shared = {n: v for n, v in options.items() if n not in batched}
-    found = vectorised(loss, batched)(data, shared, {n: options[n] for n in batched})
-    loop = [rows(loss)(*taken(case, data, options, i)) for i in range(ROWS)]
-    close(found, np.stack(loop), case.value_scale(data, options), 1e-13, square=case.quadratic)
+    found = vectorised(one, batched)(data, shared, {n: options[n] for n in batched})
+    loop = rows_and_slope(loss)(data, options)[0]
+    close(found, loop, case.value_scale(data, options), 1e-13, square=case.quadratic)
 
 
 def check_vmap_of_batches(loss, case, data, options) -> None:
@@ -532,12 +509,23 @@ def harmless(loss, data, options) -> np.ndarray:
 
 
 def check_masked(
-    loss, case, data, options, removed, value, weights, *, reduction=jl.mean, second=False, drop=False
+    loss,
+    case,
+    data,
+    options,
+    removed,
+    value,
+    weights,
+    *,
+    second=False,
+    drop=False,
+    reduction=jl.mean,
+    change=None,
 ) -> None:
     """A mean over kept rows, NaN behind the mask, is theirs alone, in every derivative.
 
     It is compared with one without a mask, where the removed rows are harmless ones of no weight; of a loss
-    that couples its rows, and with `drop`, they are not there at all.
+    that couples its rows, and with `drop`, they are not there at all. `change` makes a mutant of the mean.
     """
     removed = np.asarray(removed)
     kept = np.setdiff1d(np.arange(ROWS), removed)
@@ -545,6 +533,7 @@ def check_masked(
     where, weights = np.isin(np.arange(ROWS), kept).reshape(thin), weights.reshape(thin)
     directions = [np.cos(np.arange(data[0].size)).reshape(data[0].shape)] if second else []
     run = reduced(reduction, loss, real_positions(data), tuple(case.option_gradients), second=second)
+    run = run if change is None else change(run)
     own_options, own_where = masked(case, data, options, where)
     spoiled = np.where(where, weights, value)
     found = run(poisoned(data, removed, value), own_options, own_where, spoiled, *directions)
@@ -582,11 +571,11 @@ def check_nothing_kept(loss, case, data, options, value) -> None:
             same(leaf, np.zeros_like(leaf), name)
 
 
-def weighted_mean(loss, case, data, options, weights) -> dict:
-    """A mean over all the rows, and its derivatives, by the program that masks are tested with."""
+def weighted_mean(loss, case, data, options, weights, kept=True) -> dict:
+    """A mean over the rows kept, and its derivatives, by the program that masks are tested with."""
     thin = one_a_row(case, data)
     run = reduced(jl.mean, loss, real_positions(data), tuple(case.option_gradients), second=False)
-    options, where = masked(case, data, options, np.ones(ROWS, bool).reshape(thin))
+    options, where = masked(case, data, options, np.broadcast_to(kept, ROWS).reshape(thin))
     return run(data, options, where, weights.reshape(thin))
 
 
@@ -605,25 +594,14 @@ def check_weight_two_is_twice(loss, case, data, options) -> None:
     close(weighed["value"], repeated["value"], scale, 1e-12)
 
 
-@view
-def parts_of(loss):
-    def run(data, options, weights):
-        return jl.partial_mean(loss)(*data, weights=weights, **options)
-
-    return run
-
-
 def check_split(loss, case, data, options) -> None:
     """Microbatches of unequal weight merged as PartialMeans are the whole."""
-    weights = 1.0 + np.arange(ROWS)
-    thin = one_a_row(case, data)
-    halves = np.split(np.arange(ROWS), 2)
-    first, second = (
-        parts_of(loss)(*taken(case, data, options, half), weights[half].reshape(thin)) for half in halves
+    weights, early = 1.0 + np.arange(ROWS), np.arange(ROWS) < ROWS // 2
+    whole, first, second = (
+        weighted_mean(loss, case, data, options, weights, kept) for kept in (True, early, ~early)
     )
     scale = np.abs(case.value_scale(data, options)).max()
-    whole = weighted_mean(loss, case, data, options, weights)
-    close((first + second).value(), whole["value"], scale, 1e-12)
+    close((first["parts"] + second["parts"]).value(), whole["value"], scale, 1e-12)
 
 
 def check_mean_is_the_mean(loss, case, data, options) -> None:
@@ -692,20 +670,32 @@ def check_float32(loss, case, data, options) -> None:
 HALF_BFLOAT16_ULP = 2.0**-8
 
 
-def check_bfloat16(loss, case, data, options) -> None:
+def check_bfloat16(loss, case, examples) -> None:
     """Computed in float32 from the upcast input; the gradient rounded to bfloat16 once."""
-    half = (jnp.asarray(data[0]).astype(jnp.bfloat16), *cast(data[1:], np.float32))
-    wide = (np.asarray(half[0].astype(jnp.float32)), *half[1:])
-    narrow_options = cast(options, np.float32)
-    found, gradient = rows_and_slope(loss)(half, narrow_options)
-    expected, reference = map(np.asarray, rows_and_slope(loss)(wide, narrow_options))
-    assert found.dtype == jnp.float32
-    # To two ULPs: the compiler may round a product and a sum once in one program, twice in the other.
-    scale = case.value_scale(wide, narrow_options)
-    close(found, expected, scale, 2 * ULP, dtype=np.float32, square=case.quadratic)
-    assert gradient.dtype == jnp.bfloat16
-    scale = HALF_BFLOAT16_ULP * np.abs(reference) + 4 * ULP * case.slope_scale(wide, narrow_options)
-    close(gradient.astype(jnp.float32), reference, scale, 1.0, dtype=np.float32)
+    for data, options in examples:
+        half = jnp.asarray(data[0]).astype(jnp.bfloat16)
+        rest, narrow_options = cast(data[1:], np.float32), cast(options, np.float32)
+
+        def of_half(x, rest=rest, options=narrow_options):
+            return _rows_and_slope(loss)((x, *rest), options)
+
+        def of_wide(x, of_half=of_half):
+            losses, slope = of_half(x.astype(jnp.float32))
+            return losses, slope.astype(x.dtype)
+
+        losses, slope = jax.eval_shape(of_half, half)
+        assert (losses.dtype, slope.dtype) == (jnp.float32, jnp.bfloat16)
+        if identical(half, of_half, of_wide):
+            return  # whatever the data hold
+        wide = np.asarray(half.astype(jnp.float32)), *rest
+        found, gradient = rows_and_slope(loss)((half, *rest), narrow_options)
+        expected, reference = map(np.asarray, rows_and_slope(loss)(wide, narrow_options))
+        # To two ULPs: the compiler may round a product and a sum once in one program, twice in the other.
+        scale = case.value_scale(wide, narrow_options)
+        close(found, expected, scale, 2 * ULP, dtype=np.float32, square=case.quadratic)
+        slope_scale = case.slope_scale(wide, narrow_options)
+        scale = HALF_BFLOAT16_ULP * np.abs(reference) + 4 * ULP * slope_scale
+        close(gradient.astype(jnp.float32), reference, scale, 1.0, dtype=np.float32)
 
 
 def rng_weights(seed: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The suite is tested: every mutant of every loss is caught by the checks that judge the loss."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,15 +56,6 @@ def test_a_mutant_is_caught(case, name):
     assert caught(support.Mutant(support.loss_of(case), MUTANTS[name]), case)
 
 
-def mean_without_where(loss):
-    """A reduction that forgets its mask."""
-
-    def reduced(*data, where, **options):
-        return jl.mean(loss)(*data, where=jnp.ones_like(where), **options)
-
-    return reduced
-
-
 def mean_that_zeroes_losses(loss):
     """A reduction that masks the loss alone: 0·NaN is NaN in the gradient."""
 
@@ -76,37 +68,48 @@ def mean_that_zeroes_losses(loss):
     return reduced
 
 
-def mean_over_all_rows(loss):
-    """A reduction that divides by the removed rows too."""
-
-    def reduced(*data, where, **options):
-        return jnp.mean(where, dtype=float) * jl.mean(loss)(*data, where=where, **options)
-
-    return reduced
-
-
-REDUCTIONS = {"mask dropped": mean_without_where, "divided by all rows": mean_over_all_rows}
-
-
-def judge_reduction(reduction, case):
+def judge_mean(case, change=None, reduction=jl.mean):
     data, options = support.examples(case, 1, calm=True)[0]
     # The id that a row is ignored for would be a second mask.
     options.pop("ignore_index", None)
     options.pop("where", None)
     weights = 1 + np.arange(ROWS) / 8
+    loss, removed = support.loss_of(case), [1, 4, 6]
     support.check_masked(
-        support.loss_of(case), case, data, options, [1, 4, 6], np.nan, weights, reduction=reduction
+        loss, case, data, options, removed, np.nan, weights, reduction=reduction, change=change
     )
 
 
+def without_where(run):
+    """A mean that forgets its mask."""
+    return lambda data, options, where, weights: run(data, options, np.ones_like(where), weights)
+
+
+def over_all_rows(run):
+    """A mean that divides by the removed rows too."""
+
+    def changed(data, options, where, weights):
+        return jax.tree.map(lambda x: np.mean(where) * x, run(data, options, where, weights))
+
+    return changed
+
+
+MEANS = {"mask dropped": without_where, "divided by all rows": over_all_rows}
+
+
 @ONE_OF_A_KIND
-@pytest.mark.parametrize("name", REDUCTIONS)
+def test_the_mean_itself_passes(case):
+    judge_mean(case)
+
+
+@ONE_OF_A_KIND
+@pytest.mark.parametrize("name", MEANS)
 def test_a_mutant_of_the_mean_is_caught(case, name):
     with pytest.raises(AssertionError):
-        judge_reduction(REDUCTIONS[name], case)
+        judge_mean(case, MEANS[name])
 
 
 def test_a_mask_over_the_loss_alone_is_caught():
     case = CASE_OF["robust.pseudo_huber"]
     with pytest.raises(AssertionError):
-        judge_reduction(mean_that_zeroes_losses, case)
+        judge_mean(case, reduction=mean_that_zeroes_losses)

@@ -120,10 +120,8 @@ def test_autodiff_of_both_orders_and_modes_is_the_finite_difference(case, data):
 
 
 @FULLEST
-@settings(max_examples=3)
-@given(st.data())
-def test_value_under_differentiation_is_the_value(case, data):
-    support.check_value_under_differentiation(support.loss_of(case), case, *data.draw(support.drawn(case)))
+def test_value_under_differentiation_is_the_value(case):
+    support.check_value_under_differentiation(support.loss_of(case), support.examples(case))
 
 
 # --- transformations of JAX -----------------------------------------------------------------------
@@ -188,10 +186,8 @@ def test_float32_is_within_its_ulps(case, data):
 
 
 @FULLEST
-@FEW
-@given(st.data())
-def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case, data):
-    support.check_bfloat16(support.loss_of(case), case, *data.draw(support.drawn(case, calm=True)))
+def test_bfloat16_is_computed_in_float32_and_its_gradient_rounded_once(case):
+    support.check_bfloat16(support.loss_of(case), case, support.examples(case, 6, calm=True))
 
 
 # --- reductions ---------------------------------------------------------------------------------

@@ -493,7 +493,7 @@ def mixtures(draw, calm=False):
         ), {}
     logits = draw(one_each(st.sampled_from([0.0, 0.0, 30.0, -80.0, 1e4]) | floats(-5, 5), *item))
     targets = draw(one_each(st.sampled_from([0.0, 1.0, -1e3]) | floats(-10, 10)))
-    away = draw(one_each(st.sampled_from([0.0, 1e-7, 17.0, -80.0, 1e4]) | floats(-10, 10), *item))
+    away = draw(one_each(st.sampled_from([0.0, 1e-7, 17.0, -80.0, 80.0, 1e4]) | floats(-10, 10), *item))
     scales = draw(one_each(st.sampled_from([1.0, 1e-3, 1e3]) | floats(0.1, 10), *item))
     return (logits, targets[:, None] + away, scales, targets), {}
 

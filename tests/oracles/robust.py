@@ -196,7 +196,7 @@ def adaptive_scale(p, t, alpha=1, scale=1):
 
 
 # Above 2 the loss and its gradient overflow: ∞ is left to the tests of the kernel.
-ALPHAS = number(0.0, 1.0, 2.0, -2.0, -np.inf, 1e-9, 2 - 1e-7, -1e9, low=-4.0, high=4.0)
+ALPHAS = number(0.0, 1.0, 2.0, -np.inf, 1e-9, 2 - 1e-7, -2.0, -1e9, low=-4.0, high=4.0)
 SHAPES = st.sampled_from([0.0, 1.0, 2.0, 1e-9, 0.05, 0.5, 1.5, 1.9, 1.9999]).map(np.float64)
 
 POSITIVE = number(1.0, 0.5, low=0.01, high=8.0)
