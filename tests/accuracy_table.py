@@ -366,16 +366,19 @@ def _labelled(peer: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def errors(case: Case, loss: Callable[..., Any]) -> tuple[float, float]:
-    """The largest error of the value and of the gradient, in ULPs."""
-    rows = list(zip(*(exact(array) for array in case.data), strict=True))
-    data = tuple(jnp.asarray(array) for array in case.data)
-
+@functools.cache
+def _with_gradients(loss: Callable[..., Any]) -> Callable[..., Any]:
     def total(first: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
         values = loss(first, *rest)
         return jnp.sum(values), values
 
-    gradients, values = as_users_do(jax.grad(total, has_aux=True))(*data)
+    return as_users_do(jax.grad(total, has_aux=True))
+
+
+def errors(case: Case, loss: Callable[..., Any]) -> tuple[float, float]:
+    """The largest error of the value and of the gradient, in ULPs."""
+    rows = list(zip(*(exact(array) for array in case.data), strict=True))
+    gradients, values = _with_gradients(loss)(*case.data)
     true, slopes = [case.truth(*row) for row in rows], [case.slope(*row) for row in rows]
     against = case.against and [case.against(*row) for row in rows]
     slope_against = case.slope_against and [case.slope_against(*row) for row in rows for _ in slopes[0]]
