@@ -30,27 +30,30 @@ def ulps(got: Any, true: Iterable[Any], against: Iterable[Any] | None = None) ->
     as well as at its end: near it, an error of a few such numbers is no error. A result must
     overflow where the truth does, and nowhere else.
     """
-    got = np.asarray(got)
-    true = list(true)
-    scales = [abs(t) for t in true] if against is None else [abs(a) for a in against]
-    return np.array(
-        [_ulps(got.dtype, g, t, s) for g, t, s in zip(got.ravel().tolist(), true, scales, strict=True)]
-    )
+    got, true = np.asarray(got), list(true)
+    limits, found = np.finfo(got.dtype), got.ravel().astype(np.float64)
+    tiny, largest = float(limits.tiny), float(limits.max)
+    nearest, rest = _in_floats(true)
+    size, above = nearest, rest
+    if against is not None:
+        size, above = _in_floats([max(abs(t), abs(a)) for t, a in zip(true, against, strict=True)])
+    # From the largest float that is no larger: just below a power of two the units are half as large.
+    size = np.where(np.sign(size) * above < 0, np.nextafter(size, 0), size)
+    _, exponent = np.frexp(np.maximum(abs(size), tiny))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = abs((found - nearest) - rest)
+        in_ulps = np.ldexp(error, limits.nmant + 1 - exponent)
+    in_ulps[(error <= 8 * tiny) & (abs(nearest) <= 1024 * tiny)] = 0
+    overflows = abs(nearest) > largest * (1 - 8 * float(limits.eps))
+    right = np.where(np.isnan(found), np.isnan(nearest), overflows & (found == np.copysign(np.inf, nearest)))
+    return np.where(np.isfinite(found) & np.isfinite(nearest), in_ulps, np.where(right, 0, np.inf))
 
 
-def _ulps(dtype: Any, got: float, true: Any, scale: Any) -> float:
-    limits = np.finfo(dtype)
-    largest, tiny = float(limits.max), float(limits.tiny)
-    if mpmath.isnan(true) or got != got:
-        return 0.0 if mpmath.isnan(true) and got != got else np.inf
-    if mpmath.isinf(true) or abs(got) == np.inf:
-        beyond = abs(true) > largest * (1 - 8 * float(limits.eps))
-        return 0.0 if beyond and abs(got) == np.inf and (got > 0) == (true > 0) else np.inf
-    error = abs(mpf(got) - true)
-    if error <= 8 * tiny and abs(true) <= 1024 * tiny:
-        return 0.0
-    _, exponent = mpmath.frexp(max(abs(true), scale, tiny))
-    return float(error / mpmath.ldexp(1, exponent - limits.nmant - 1))
+def _in_floats(numbers: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest floats, and how much the numbers are above them: more digits than any float has."""
+    nearest = [float(number) for number in numbers]
+    above = [float(number - near) for number, near in zip(numbers, nearest, strict=True)]
+    return np.array(nearest), np.array(above)
 
 
 # --- the truth ------------------------------------------------------------------------------------
@@ -363,16 +366,19 @@ def _labelled(peer: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def errors(case: Case, loss: Callable[..., Any]) -> tuple[float, float]:
-    """The largest error of the value and of the gradient, in ULPs."""
-    rows = list(zip(*(exact(array) for array in case.data), strict=True))
-    data = tuple(jnp.asarray(array) for array in case.data)
-
+@functools.cache
+def _with_gradients(loss: Callable[..., Any]) -> Callable[..., Any]:
     def total(first: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
         values = loss(first, *rest)
         return jnp.sum(values), values
 
-    gradients, values = as_users_do(jax.grad(total, has_aux=True))(*data)
+    return as_users_do(jax.grad(total, has_aux=True))
+
+
+def errors(case: Case, loss: Callable[..., Any]) -> tuple[float, float]:
+    """The largest error of the value and of the gradient, in ULPs."""
+    rows = list(zip(*(exact(array) for array in case.data), strict=True))
+    gradients, values = _with_gradients(loss)(*case.data)
     true, slopes = [case.truth(*row) for row in rows], [case.slope(*row) for row in rows]
     against = case.against and [case.against(*row) for row in rows]
     slope_against = case.slope_against and [case.slope_against(*row) for row in rows for _ in slopes[0]]

@@ -8,7 +8,7 @@ import pytest
 from accuracy_table import exact, ulps
 from mpmath import mpf
 from programs import as_users_do
-from test_numerics import every_dtype, magnitudes, pairs, stated, vectors
+from test_numerics import every_dtype, jacobians, magnitudes, pairs, stated, vectors
 
 from jaxloss import numerics
 
@@ -31,34 +31,38 @@ def unit(row, p):
 @every_dtype
 @pytest.mark.parametrize("p", DEGREES)
 def test_a_norm_and_its_gradient_keep_to_their_ulps_over_the_whole_range(p, dtype):
-    x, degree = vectors(dtype)[::3], jnp.asarray(p, dtype)
-    total = as_users_do(jax.grad(lambda x: jnp.sum(numerics.norm_of_degree(x, degree))))
-    value = as_users_do(lambda x: numerics.norm_of_degree(x, degree))(x)
-    rows = exact(x)
-    assert ulps(value, [norm(row, p) for row in rows]).max() <= stated(numerics.norm_of_degree)
-    slopes = [v for row in rows for v in unit(row, p)]
-    assert ulps(total(x), slopes).max() <= stated(numerics.norm_of_degree)
+    x = vectors(dtype)[::3]
+
+    @as_users_do
+    def with_slopes(x):
+        values, pullback = jax.vjp(lambda x: numerics.norm_of_degree(x, jnp.asarray(p, dtype)), x)
+        return values, pullback(jnp.ones_like(values))[0]
+
+    rows, (values, slopes) = exact(x), with_slopes(x)
+    assert ulps(values, [norm(row, p) for row in rows]).max() <= stated(numerics.norm_of_degree)
+    true = [v for row in rows for v in unit(row, p)]
+    assert ulps(slopes, true).max() <= stated(numerics.norm_of_degree)
 
 
 @pytest.mark.parametrize("p", DEGREES)
-@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
-def test_at_the_zero_vector_a_norm_has_zero_derivatives(p, derivative):
-    assert not jnp.any(derivative(lambda x: numerics.norm_of_degree(x, jnp.asarray(p)))(jnp.zeros(3)))
+def test_at_the_zero_vector_a_norm_has_zero_derivatives(p):
+    for derivative in jacobians(numerics.norm_of_degree)(np.zeros(3), np.asarray(p)).values():
+        np.testing.assert_array_equal(derivative, 0)
 
 
 def test_the_hessian_of_the_norm_of_degree_two_is_that_of_safe_norm_at_a_zero_entry_too():
-    x = jnp.array([3.0, 0.0, -4.0])
-    found = jax.hessian(lambda x: numerics.norm_of_degree(x, jnp.asarray(2.0)))(x)
-    np.testing.assert_allclose(found, jax.hessian(numerics.safe_norm)(x), rtol=1e-14, atol=1e-16)
+    x = np.array([3.0, 0.0, -4.0])
+    found, expected = jacobians(numerics.norm_of_degree)(x, np.asarray(2.0)), jacobians(numerics.safe_norm)(x)
+    np.testing.assert_allclose(found["second"], expected["second"], rtol=1e-14, atol=1e-16)
 
 
 @pytest.mark.parametrize("degree", [1.0, np.inf])
 def test_a_norm_hides_no_nan(degree):
-    assert jnp.isnan(numerics.norm_of_degree(jnp.array([1.0, jnp.nan]), jnp.asarray(degree)))
+    assert np.isnan(jax.jit(numerics.norm_of_degree)(np.array([1.0, np.nan]), np.asarray(degree)))
 
 
 def test_a_degree_that_is_none_gives_no_norm():
-    assert jnp.isnan(numerics.norm_of_degree(jnp.array([1.0]), jnp.asarray(jnp.nan)))
+    assert np.isnan(jax.jit(numerics.norm_of_degree)(np.array([1.0]), np.asarray(np.nan)))
 
 
 @every_dtype
@@ -81,4 +85,4 @@ def test_a_sine_keeps_to_its_ulps_up_to_the_end(dtype):
 
 @pytest.mark.parametrize("cosine", [1.0, -1.0, 1.1])
 def test_at_its_end_a_sine_has_derivative_zero(cosine):
-    np.testing.assert_array_equal(jax.grad(numerics.sine_of_cosine)(cosine), 0.0)
+    np.testing.assert_array_equal(jax.jit(jax.grad(numerics.sine_of_cosine))(cosine), 0.0)

@@ -78,17 +78,18 @@ def test_the_derivative_keeps_to_its_ulps_over_the_whole_range(case, dtype):
 
 
 @every_case
-@pytest.mark.parametrize("point", [-0.4, 0.0, 1e-9, 0.7, 3.0])
-def test_the_second_derivative_is_right_in_both_modes(case, point):
+def test_the_second_derivative_is_right_in_both_modes(case):
     function, _, _, slope = case
-    true = float(mpmath.diff(slope, mpf(point)))
-    for outer in (jax.jacfwd, jax.jacrev):
-        np.testing.assert_allclose(outer(jax.grad(function))(point), true, rtol=1e-12)
+    points = np.array([-0.4, 0.0, 1e-9, 0.7, 3.0])
+    true = [float(mpmath.diff(slope, mpf(point))) for point in points]
+    modes = [jax.vmap(outer(jax.grad(function))) for outer in (jax.jacfwd, jax.jacrev)]
+    for found in jax.jit(lambda points: [mode(points) for mode in modes])(points):
+        np.testing.assert_allclose(found, true, rtol=1e-12)
 
 
 @every_case
 def test_no_nan_is_hidden(case):
-    assert jnp.isnan(case[0](jnp.float32(jnp.nan)))
+    assert np.isnan(jax.jit(case[0])(np.float32(np.nan)))
 
 
 def test_less_log1p_at_the_end_of_its_domain_is_infinite():

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from accuracy_table import exact, ulps
+from accuracy_table import ulps
 from mpmath import mpf
 from programs import as_users_do
-from test_numerics import Spec, magnitudes, pairs, stated
+from test_numerics import Spec, magnitudes, pairs, rows_of, stated, truth_of, value_of
 
 import jaxloss as jl
 from jaxloss import numerics
@@ -113,28 +113,22 @@ SPECS = [
 every_kernel = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.function.__name__)
 
 
-def rows_of(data):
-    return [list(row) for row in zip(*map(exact, data), strict=True)]
-
-
 @every_dtype
 @every_kernel
 def test_the_value_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
-    data = spec.data(dtype)
-    found = as_users_do(spec.function)(*data)
-    assert ulps(found, [spec.value(*row) for row in rows_of(data)]).max() <= stated(spec.function)
+    assert ulps(value_of(spec, dtype), truth_of(spec, dtype)).max() <= stated(spec.function)
 
 
 @every_dtype
 @every_kernel
 def test_each_derivative_keeps_to_its_ulps_over_the_whole_range(spec, dtype):
-    data = spec.data(dtype)
-    rows = rows_of(data)
-    for position, slope in enumerate(spec.slopes):
-        found = as_users_do(jax.grad(lambda *a, i=position: jnp.sum(spec.function(*a)), position))(*data)
+    rows = rows_of(spec, dtype)
+    each = [jax.grad(lambda *a: jnp.sum(spec.function(*a)), position) for position in range(len(spec.slopes))]
+    found = as_users_do(lambda *data: [gradient(*data) for gradient in each])(*spec.data(dtype))
+    for position, (slope, got) in enumerate(zip(spec.slopes, found, strict=True)):
         true = [slope(*row) for row in rows]
         against = [t * moved(*row) for t, row in zip(true, rows, strict=True)] if spec.against else None
-        assert ulps(found, true, against).max() <= stated(spec.function), position
+        assert ulps(got, true, against).max() <= stated(spec.function), position
 
 
 @every_dtype
@@ -159,8 +153,9 @@ def test_beyond_all_measure_a_loss_of_a_small_scale_is_linear(loss, name, expect
     def half(predictions, scale):
         return jnp.sum(loss(predictions, jnp.zeros_like(predictions), **{name: scale})) / 2
 
-    value, slopes = jax.value_and_grad(half, argnums=(0, 1))(far / 2, scale)
+    reverse, forward = jax.value_and_grad(half, argnums=(0, 1)), jax.jacfwd(half, argnums=1)
+    (value, slopes), along = jax.jit(lambda *at: (reverse(*at), forward(*at)))(far / 2, scale)
     np.testing.assert_allclose(value, expected / 2, rtol=1e-6)
     np.testing.assert_allclose(slopes[0], np.sign(far) * (expected / 3e38) / 2, rtol=1e-6)
-    for slope in (slopes[1], jax.jacfwd(half, argnums=1)(far / 2, scale)):
+    for slope in (slopes[1], along):
         np.testing.assert_allclose(slope, -0.5 if name == "beta" else 1.5e38, rtol=1e-6)

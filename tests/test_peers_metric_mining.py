@@ -50,7 +50,9 @@ def test_a_stranger_as_far_as_the_partner_is_not_semi_hard():
 
 def test_batch_hard_at_the_hinge_costs_nothing_and_moves_nothing():
     line, labels = np.array([[0.0], [1], [3], [4]]), np.array([0, 0, 1, 1])
-    value, slope = jax.value_and_grad(lambda x: jnp.sum(jl.metric.batch_hard_triplet(x, labels)))(line)
+    value, slope = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jl.metric.batch_hard_triplet(x, labels))))(
+        line
+    )
     assert value == 0
     np.testing.assert_array_equal(slope, np.zeros_like(line))
 
@@ -60,7 +62,7 @@ def test_batch_hard_at_the_hinge_costs_nothing_and_moves_nothing():
 def test_nothing_to_compare_with_costs_nothing_and_moves_nothing(name, labels):
     """Addons subtracts, where there is no stranger, the distance of the anchor to itself."""
     loss = getattr(jl.metric, name)
-    value, slope = jax.value_and_grad(lambda x: jnp.sum(loss(x, labels)))(EMBEDDINGS)
+    value, slope = jax.jit(jax.value_and_grad(lambda x: jnp.sum(loss(x, labels))))(EMBEDDINGS)
     assert value == 0
     np.testing.assert_array_equal(slope, np.zeros_like(slope))
 
@@ -70,10 +72,11 @@ def test_all_in_one_place_costs_the_margin_and_has_a_finite_gradient(name):
     def total(x):
         return jnp.sum(getattr(jl.metric, name)(x, LABELS, margin=0.5))
 
-    value, slope = jax.value_and_grad(total)(np.ones((9, 4)))
+    first, second = jax.value_and_grad(total), jax.hessian(total)
+    (value, slope), curvature = jax.jit(lambda x: (first(x), second(x)))(np.ones((9, 4)))
     assert value == 8 * 0.5
     np.testing.assert_array_equal(slope, np.zeros_like(slope))
-    assert np.all(np.isfinite(jax.hessian(total)(np.ones((9, 4)))))
+    assert np.all(np.isfinite(curvature))
 
 
 @EACH
