@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import subprocess
 import sys
 import weakref
 
@@ -411,14 +410,6 @@ def test_a_dead_optimizer_is_not_held():
 
 
 # --- the lazy import ------------------------------------------------------------------------------
-
-
-def test_the_package_of_adapters_imports_optax_only_when_asked():
-    program = (
-        "import sys, jaxloss.adapters as adapters; assert 'optax' not in sys.modules; "
-        "adapters.optax.train_step; assert 'optax' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_an_unknown_adapter_is_an_attribute_error():
