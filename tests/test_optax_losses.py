@@ -389,9 +389,18 @@ def test_given_probabilities_are_those_of_optax():
 def test_it_needs_no_promotion_of_ranks_or_dtypes():
     """The suite's own configuration refuses both."""
     logits, targets = jnp.asarray(IMAGE, jnp.float32), jnp.asarray(PIXELS, jnp.int32)
-    assert ours.dice_loss(logits, targets).dtype == jnp.float32
-    assert ours.huber_loss(logits, targets[0], delta=2).shape == logits.shape
-    assert ours.softmax_cross_entropy(logits, targets, where=jnp.ones((2, 4, 5), bool)).shape == (2, 4, 5)
+    overlap, distance, surprise = jax.eval_shape(
+        lambda z, t: (
+            ours.dice_loss(z, t),
+            ours.huber_loss(z, t[0], delta=2),
+            ours.softmax_cross_entropy(z, t, where=jnp.ones((2, 4, 5), bool)),
+        ),
+        logits,
+        targets,
+    )
+    assert overlap.dtype == jnp.float32
+    assert distance.shape == logits.shape
+    assert surprise.shape == (2, 4, 5)
 
 
 # --- Optax's own examples -------------------------------------------------------------------------
@@ -550,13 +559,14 @@ def test_a_label_that_is_no_class_is_named_under_checked():
 
 
 def test_focal_has_a_second_derivative_where_the_logits_are_certain():
-    logits, labels = jnp.float32([100, -100, 75, -75, 50, -50]), jnp.float32([0.9, 0.1, 0.8, 0.2, 1, 0])
+    logits, labels = np.float32([100, -100, 75, -75, 50, -50]), np.float32([0.9, 0.1, 0.8, 0.2, 1, 0])
 
     def total(z):
         each = [ours.sigmoid_focal_loss(z, labels, gamma=gamma) for gamma in (0.0, 0.5, 2.0)]
         return jnp.sum(jnp.stack(each), axis=0)
 
-    _, curvatures = jax.jvp(jax.grad(lambda z: jnp.sum(total(z))), (logits,), (jnp.ones_like(logits),))
+    slope = jax.grad(lambda z: jnp.sum(total(z)))
+    _, curvatures = jax.jit(lambda z: jax.jvp(slope, (z,), (jnp.ones_like(z),)))(logits)
     assert np.all(np.isfinite(curvatures))
 
 
