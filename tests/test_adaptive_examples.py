@@ -24,7 +24,7 @@ def example(name):
 @pytest.fixture(scope="module")
 def compared():
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return example("learned_robust_loss").compare(count=10, steps=600)
+        return example("learned_robust_loss").compare(count=10, steps=300)
 
 
 def test_the_learned_loss_beats_every_fixed_loss_of_the_grid(compared):

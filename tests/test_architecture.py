@@ -1,12 +1,14 @@
 """Who may import whom, read from the imports themselves (DESIGN §4)."""
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from programs import at_home
 
 import jaxloss
 
@@ -100,15 +102,21 @@ def _short(name: str) -> str:
     return rest[0] if first == "jaxloss" and rest else first
 
 
-def refused(source: str, allowed: set[str]) -> set[str]:
+@functools.cache
+def imports_of(module: str) -> frozenset[str]:
+    """Every import of one of ours."""
+    return frozenset(imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+
+
+def refused(found: Iterable[str], allowed: set[str]) -> set[str]:
     """The imports a rule does not allow; the standard library is allowed, and an eager one lazily too."""
-    found = {name for name in imports(ast.parse(source)) if name.split()[0] not in sys.stdlib_module_names}
-    return {name for name in found if name not in allowed and name.removesuffix(" lazily") not in allowed}
+    foreign = {name for name in found if name.split()[0] not in sys.stdlib_module_names}
+    return {name for name in foreign if name not in allowed and name.removesuffix(" lazily") not in allowed}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_the_table_allows(module):
-    assert not refused(MODULES[module].read_text(encoding="utf-8"), rule(module))
+    assert not refused(imports_of(module), rule(module))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +134,12 @@ def test_a_module_imports_only_what_the_table_allows(module):
     ],
 )
 def test_a_family_that_reached_sideways_or_up_would_be_refused(line):
-    assert refused(line, rule("losses.regression"))
+    assert refused(imports(ast.parse(line)), rule("losses.regression"))
 
 
 @pytest.mark.parametrize("package", ["optax", "sklearn"])
 def test_an_import_at_the_top_is_refused_where_only_a_lazy_one_is_allowed(package):
-    assert refused(f"import {package}", {f"{package} lazily"})
+    assert refused({package}, {f"{package} lazily"})
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MAY_IMPORT if not name.endswith("*")))
@@ -141,8 +149,7 @@ def test_the_table_names_no_module_that_is_gone(name):
 
 def importers(package: str) -> set[str]:
     """The modules that import a package, at the top or inside a function."""
-    trees = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in MODULES.items()}
-    return {m for m, tree in trees.items() if any(i.split()[0] == package for i in imports(tree))}
+    return {module for module in MODULES if any(i.split()[0] == package for i in imports_of(module))}
 
 
 def test_only_plots_draws():
@@ -170,27 +177,43 @@ def test_adapters_that_need_no_package_import_none(package):
     assert not importers(package)
 
 
-def loaded_by(statement: str) -> set[str]:
-    """The modules a fresh Python holds after a statement."""
-    script = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+# What a fresh Python is told to do, one after the other.
+FIRST = "import jaxloss"
+BY_HAND = "jaxloss.training.minimize(lambda p: p * p, 1.0, learning_rate=0.1, max_steps=2)"
+NAMES_OF_OPTAX = "from jaxloss.adapters import optax_losses"
+COMMAND_LINE = "import jaxloss.cli"
+ADAPTER = "jaxloss.adapters.optax.train_step"
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    return loaded_by("import jaxloss")
+def loaded() -> dict[str, set[str]]:
+    """The modules it holds after each."""
+    pytest.importorskip("optax", reason="the adapter of Optax needs Optax")
+    told = (FIRST, BY_HAND, NAMES_OF_OPTAX, COMMAND_LINE, ADAPTER)
+    script = "import sys\n" + "".join(f"{statement}\nprint(*sys.modules)\n" for statement in told)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=at_home(), capture_output=True, text=True, check=True)
+    return dict(zip(told, map(set, map(str.split, done.stdout.splitlines())), strict=True))
 
 
 @pytest.mark.parametrize("package", OPTIONAL)
 def test_importing_jaxloss_imports_no_optional_package(loaded, package):
-    assert package not in loaded
+    assert package not in loaded[FIRST]
 
 
 def test_importing_jaxloss_imports_no_command_line(loaded):
-    assert not {f"jaxloss.{name}" for name in ("cli", "plots", "_tables", "_runs")} & loaded
+    assert not {f"jaxloss.{name}" for name in ("cli", "plots", "_tables", "_runs")} & loaded[FIRST]
 
 
-def test_naming_the_adapter_imports_its_package():
-    pytest.importorskip("optax", reason="the adapter of Optax needs Optax")
-    assert "optax" in loaded_by("import jaxloss; jaxloss.adapters.optax")
+def test_importing_the_command_line_imports_no_optional_package(loaded):
+    assert "jaxloss.cli" in loaded[COMMAND_LINE]
+    assert not set(OPTIONAL) & loaded[COMMAND_LINE]
+
+
+def test_neither_a_run_by_hand_nor_the_names_of_optaxs_losses_import_optax(loaded):
+    assert "optax" not in loaded[BY_HAND] | loaded[NAMES_OF_OPTAX]
+
+
+def test_naming_the_adapter_imports_its_package(loaded):
+    assert "optax" not in loaded[COMMAND_LINE]
+    assert "optax" in loaded[ADAPTER]

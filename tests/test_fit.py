@@ -302,18 +302,9 @@ import os, signal, sys
 import jax, numpy as np, optax
 import jaxloss as jl
 
-directory, die_at, output = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 random = np.random.default_rng(0)
 x, y = random.normal(size=(96, 4)).astype(np.float32), random.normal(size=96).astype(np.float32)
-part, done = jl.partial_mean(jl.robust.huber), 0
-
-def batches(epoch):
-    global done
-    for rows in np.random.default_rng(epoch).permutation(96).reshape(12, 8):
-        if done == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-        yield x[rows], y[rows]
+part = jl.partial_mean(jl.robust.huber)
 
 def objective(params, x, y):
     return part(jax.numpy.tanh(x @ params["in"]) @ params["out"], y)
@@ -321,28 +312,39 @@ def objective(params, x, y):
 params = {"in": random.normal(size=(4, 8)).astype(np.float32), "out": np.zeros(8, np.float32)}
 optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 36))
 held_out = [(x[:16], y[:16])]
-found = jl.training.fit(objective, params, batches, optimizer, epochs=3, validation=held_out,
-                        checkpoint=directory or None, save_every=5 if directory else None)
-leaves = jax.tree.leaves((found.params, found.last, found.opt_state))
-np.savez(output, *leaves, history=np.array(found.history), best=found.best, read=done)
+
+def run(output, die_at=None, **kept):
+    done = 0
+
+    def batches(epoch):
+        nonlocal done
+        for rows in np.random.default_rng(epoch).permutation(96).reshape(12, 8):
+            if done == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+            yield x[rows], y[rows]
+
+    found = jl.training.fit(objective, params, batches, optimizer, epochs=3, validation=held_out, **kept)
+    leaves = jax.tree.leaves((found.params, found.last, found.opt_state))
+    np.savez(output, *leaves, history=np.array(found.history), best=found.best, read=done)
+
 """
 
 
-def run_program(directory, die_at, output):
-    command = [sys.executable, "-c", PROGRAM, str(directory), str(die_at), str(output)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=at_home())
+def run_program(statements, folder):
+    command = [sys.executable, "-c", PROGRAM + statements]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=at_home(), cwd=folder)
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_it_ends_with_the_same_bits(tmp_path):
     pytest.importorskip("orbax.checkpoint", reason="keeps a run on disk")
-    whole = run_program("", -1, tmp_path / "whole.npz")
-    assert whole.returncode == 0, whole.stderr
     # Read ahead, batch 20 is asked for while 17 may still run: the save is that after 12 + 5 batches.
-    killed = run_program(tmp_path / "run", 20, tmp_path / "killed.npz")
+    kept = "checkpoint='run', save_every=5"
+    killed = run_program(f"run('whole.npz')\nrun('killed.npz', die_at=20, {kept})", tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "killed.npz").exists()
     assert (tmp_path / "run" / "3").is_dir()  # saved at batches 5, 10 and 12, and at 5 of the next epoch
-    resumed = run_program(tmp_path / "run", -1, tmp_path / "resumed.npz")
+    resumed = run_program(f"run('resumed.npz', {kept})", tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "resumed.npz") as two:
         assert set(one.files) == set(two.files)

@@ -28,8 +28,12 @@ def derivatives(loss):
         def mean(scores, labels):
             return jl.mean(loss)(scores, labels, where=where)
 
-        value, gradients = jax.value_and_grad(mean, (0, 1))(scores, labels)
-        return value, *gradients, jax.hessian(mean)(scores, labels)
+        def first_order(scores):
+            value, gradients = jax.value_and_grad(mean, (0, 1))(scores, labels)
+            return gradients[0], (value, *gradients)
+
+        hessian, found = jax.jacfwd(first_order, has_aux=True)(scores)
+        return *found, hessian
 
     return jax.jit(run)
 
