@@ -156,7 +156,7 @@ def test_chunks_of_any_size_make_the_same_rows(size):
 @every_loss
 def test_no_row_has_no_gradient_in_the_loss_of_all_pairs_either(name):
     first, second = (array[:0] for array in data_of(name))
-    value, slopes = jax.value_and_grad(jl.mean(losses_of(name)[0]))(first, second)
+    value, slopes = jax.jit(jax.value_and_grad(jl.mean(losses_of(name)[0])))(first, second)
     assert value == 0
     assert slopes.shape == first.shape
 
@@ -292,7 +292,10 @@ def derivatives(name):
             "product: reverse over reverse, of rows": back_twice(of_rows),
         }
 
-    return jax.jit(true), jax.jit(found)
+    def both(*arguments):
+        return true(*arguments), found(*arguments)
+
+    return jax.jit(both)
 
 
 # So sharp that e^s of the logits' distances is infinite.
@@ -309,7 +312,7 @@ SHARP = {
 @every_loss
 def test_every_derivative_is_the_references(name, options):
     along = np.random.default_rng(1).normal(size=FIRST.shape)
-    true, found = (run(FIRST, along, options[name]) for run in derivatives(name))
+    true, found = derivatives(name)(FIRST, along, options[name])
     for what, actual in found.items():
         agree(actual, true[what.split(":")[0]], 1e-9, what)
 
@@ -317,8 +320,8 @@ def test_every_derivative_is_the_references(name, options):
 def test_hessians_are_the_references():
     short = data_of("siglip", FIRST[:4], SECOND[:4])
     means = mean_in_blocks("siglip"), jl.mean(jl.contrastive.siglip)
-    found, expected = (jax.jit(jax.hessian(mean))(*short) for mean in means)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    both = jax.jit(lambda *data: [jax.hessian(mean)(*data) for mean in means])
+    np.testing.assert_allclose(*both(*short), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "siglip"])
@@ -357,16 +360,21 @@ def test_every_shard_is_a_batch_of_its_own_differentiated_inside_and_outside(nam
         return jax.lax.psum(mean, "rows")
 
     gradient = functools.partial(jax.value_and_grad, argnums=moving)
+
+    @jax.jit
+    def inside_and_outside(*arguments):
+        inside = sharded(gradient(of_shard), *specs, out=(WHOLE, tuple(specs[i] for i in moving)))
+        return inside(*arguments), gradient(sharded(of_shard, *specs))(*arguments)
+
     run = program(name, fused=False)
     alone = [run(*part, WEIGHTS, options, KEPT) for part in zip(*parts, strict=True)]
     value = sum(each for each, _ in alone)
     slopes = [
-        np.concatenate(two) if specs[i] == OWN else jax.tree.map(jnp.add, *two)
+        np.concatenate(two) if specs[i] == OWN else jax.tree.map(np.add, *two)
         for i, *two in zip(moving, *(each for _, each in alone), strict=True)
     ]
-    inside = sharded(gradient(of_shard), *specs, out=(WHOLE, tuple(specs[i] for i in moving)))
-    for found in (inside, gradient(sharded(of_shard, *specs))):
-        agree(found(*data, WEIGHTS, options), (value, slopes), 1e-11)
+    for found in inside_and_outside(*data, WEIGHTS, options):
+        agree(found, (value, slopes), 1e-11)
 
 
 def test_rows_of_shared_images_have_their_gradient():
@@ -376,15 +384,13 @@ def test_rows_of_shared_images_have_their_gradient():
     def alone(first):
         return sum(jnp.sum(jnp.sin(jl.contrastive.clip(first, part))) for part in (SECOND, -SECOND))
 
-    found = jax.grad(sharded(of_shard, WHOLE, OWN))(FIRST, np.concatenate([SECOND, -SECOND]))
-    agree(found, jax.jit(jax.grad(alone))(FIRST), 1e-11)
+    shards = sharded(of_shard, WHOLE, OWN)
+    run = jax.jit(lambda first, second: (jax.grad(shards)(first, second), jax.grad(alone)(first)))
+    agree(*run(FIRST, np.concatenate([SECOND, -SECOND])), 1e-11)
 
 
 def test_a_second_derivative_through_shards_is_the_references():
     first = np.concatenate([FIRST, FIRST + 1])
-
-    def curvature(objective):
-        return jax.jit(jax.grad(jax.grad(objective)))(-2.0)
 
     def of_shard(first, bias):
         return jax.lax.psum(mean_in_blocks("siglip")(first, SECOND, bias=bias), "rows")
@@ -392,8 +398,11 @@ def test_a_second_derivative_through_shards_is_the_references():
     def alone(bias):
         return sum(jl.mean(jl.contrastive.siglip)(x, SECOND, bias=bias) for x in (FIRST, FIRST + 1))
 
-    found = curvature(lambda bias: sharded(of_shard, OWN, WHOLE)(first, bias))
-    np.testing.assert_allclose(found, curvature(alone), rtol=1e-11)
+    def in_shards(bias):
+        return sharded(of_shard, OWN, WHOLE)(first, bias)
+
+    run = jax.jit(lambda bias: [jax.grad(jax.grad(f))(bias) for f in (in_shards, alone)])
+    np.testing.assert_allclose(*run(-2.0), rtol=1e-11)
 
 
 def test_half_precision_is_computed_in_float32_and_its_gradient_rounded_once():
@@ -416,8 +425,8 @@ def test_the_signature_is_the_references_and_a_size(name):
 
 @every_loss
 def test_a_mean_has_the_defaults_of_the_rows(name):
-    rows = in_blocks(name)(*data_of(name))
-    np.testing.assert_allclose(mean_in_blocks(name)(*data_of(name)), np.mean(rows), rtol=1e-13)
+    mean, rows = jax.jit(lambda *data: (mean_in_blocks(name)(*data), in_blocks(name)(*data)))(*data_of(name))
+    np.testing.assert_allclose(mean, np.mean(rows), rtol=1e-13)
 
 
 # --- the programs ---------------------------------------------------------------------------------------
@@ -427,13 +436,20 @@ VECTORS = jax.ShapeDtypeStruct((MANY, WIDE), jnp.float32)
 IDS = jax.ShapeDtypeStruct((MANY,), jnp.int32)
 OF_VECTORS, OF_PAIRS = 4 * MANY * WIDE, 4 * MANY**2
 PRODUCTS = {"nt_xent": 3, "supcon": 3, "info_nce": 3, "clip": 4, "siglip": 3}
+# What a program stores, and which operations it has, is settled before its code is made.
+LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
-def compiled(function, *data):
+def compiled(function, *data, options=LAID_OUT):
     """The compiled program: how many products of matrices, its scratch memory, its text."""
-    made = jax.jit(function).lower(*data).compile(AS_USERS_DO)
+    made = jax.jit(function).lower(*data).compile(options)
     text = made.as_text()
     return len(re.findall(r"\bdot\(", text)), made.memory_analysis().temp_size_in_bytes, text
+
+
+def products(function, *data):
+    """How many products of matrices, which no option of the compiler changes."""
+    return compiled(function, *data, options=None)[0]
 
 
 def shapes_of(name):
@@ -444,22 +460,22 @@ def shapes_of(name):
 def test_value_and_gradients_are_three_products_and_a_block(name):
     both = (0,) if name in GROUPED else (0, 1)
     mean = jl.mean(losses_of(name)[1])
-    products, scratch, text = compiled(jax.value_and_grad(mean, argnums=both), *shapes_of(name))
-    assert products == PRODUCTS[name]
+    count, scratch, text = compiled(jax.value_and_grad(mean, argnums=both), *shapes_of(name))
+    assert count == PRODUCTS[name]
     assert scratch < 8 * OF_VECTORS < OF_PAIRS / 8
     assert "scatter(" not in text
 
 
 @every_loss
 def test_a_value_is_one_product(name):
-    assert compiled(jl.mean(losses_of(name)[1]), *shapes_of(name))[0] == 1
+    assert products(jl.mean(losses_of(name)[1]), *shapes_of(name)) == 1
 
 
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in GROUPED])
 def test_what_is_not_differentiated_is_not_computed(name, side):
     gradient = jax.grad(jl.mean(losses_of(name)[1]), argnums=side)
-    assert compiled(gradient, *shapes_of(name))[0] == PRODUCTS[name] - 1
+    assert products(gradient, *shapes_of(name)) == PRODUCTS[name] - 1
 
 
 CHUNK = 32
@@ -477,7 +493,7 @@ def _back_twice(name):
     return jax.grad(lambda x, y: jnp.vdot(jax.grad(mean_in_blocks(name, CHUNK))(x, y), x))
 
 
-# Scratch memory in chunks of logits, of which embeddings take two and all pairs 128 and 256.
+# Scratch memory in chunks of logits, of which embeddings take two and all pairs 256.
 # The bounds are those of the oldest JAX, which stores up to nine more than the newest.
 # A second derivative, and one of rows, of `clip` keep for each chunk the sums of the columns so far.
 @pytest.mark.parametrize(
@@ -492,12 +508,12 @@ def _back_twice(name):
     ],
 )
 def test_rows_and_second_derivatives_store_a_few_chunks_whatever_the_batch(name, make, chunks, keeps_sums):
-    for batch in (4096, 8192):
-        views = jax.ShapeDtypeStruct((batch, 64), jnp.float32)
-        products, scratch, _ = compiled(make(name), views, views)
-        sums = 4 * batch * batch // CHUNK if keeps_sums else 0
-        assert scratch < chunks * 4 * CHUNK * batch + sums
-        assert products == 4 or make is not _of_rows
+    batch = 8192
+    views = jax.ShapeDtypeStruct((batch, 64), jnp.float32)
+    count, scratch, _ = compiled(make(name), views, views)
+    sums = 4 * batch * batch // CHUNK if keeps_sums else 0
+    assert scratch < chunks * 4 * CHUNK * batch + sums
+    assert count == 4 or make is not _of_rows
 
 
 def test_a_batch_of_4096_takes_an_eighth_of_optaxs_memory():

@@ -59,7 +59,7 @@ def test_value_and_gradients_of_both_heads_are_those_by_hand(name, chunk_size):
     def total(x, k):
         return jl.sum(loss)(x, W, R, k, chunk_size=chunk_size, **BIASES, **options)
 
-    value, slopes = jax.value_and_grad(total, (0, 1))(X, K)
+    value, slopes = jax.jit(jax.value_and_grad(total, (0, 1)))(X, K)
     for found, truth in zip((value, *slopes), by_hand(), strict=True):
         np.testing.assert_allclose(found, truth, rtol=1e-11, atol=1e-13)
 
@@ -76,7 +76,8 @@ def test_with_labels_it_is_the_distillation_of_all_logits(labels):
         data = (x @ w, r @ k) if labels is None else (x @ w, r @ k, labels)
         return loss(*data, temperature=temperature, alpha=alpha, where=MASK)
 
-    found, truth = (jax.value_and_grad(f, tuple(range(6)))(X, W, R, K, T, ALPHA) for f in (fused, whole))
+    both = jax.jit(lambda *given: [jax.value_and_grad(f, tuple(range(6)))(*given) for f in (fused, whole)])
+    found, truth = both(X, W, R, K, T, ALPHA)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13), found, truth)
 
 
@@ -96,8 +97,9 @@ def test_nothing_in_a_removed_row_reaches_value_or_gradient(name):
 
     x, r = X.copy(), R.copy()
     x[~MASK], r[~MASK] = np.nan, np.inf
-    value, slopes = jax.value_and_grad(mean, tuple(range(5)))(x, W, r, K, T, where=MASK)
-    clean, truth = jax.value_and_grad(mean, tuple(range(5)))(X[MASK], W, R[MASK], K, T)
+    gradients = jax.value_and_grad(mean, tuple(range(5)))
+    both = jax.jit(lambda *batches: [gradients(*batch) for batch in batches])
+    (value, slopes), (clean, truth) = both((x, W, r, K, T, MASK), (X[MASK], W, R[MASK], K, T))
     np.testing.assert_allclose(value, clean, rtol=1e-12)
     for index in (0, 2):
         np.testing.assert_array_equal(slopes[index][~MASK], 0)
@@ -120,7 +122,7 @@ def test_its_second_derivative_is_that_of_all_logits(name):
         logs, shares = jax.nn.log_softmax(student / T), jax.nn.softmax(teacher / T)
         return T * T * jl.mean(jl.divergence.jensen_shannon)(logs, shares, **options)
 
-    found, truth = (jax.jvp(jax.grad(f), (W,), (W**2,)) for f in (fused, whole))
+    found, truth = jax.jit(lambda w: [jax.jvp(jax.grad(f), (w,), (w**2,)) for f in (fused, whole)])(W)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13), found, truth)
 
 

@@ -82,11 +82,24 @@ def reference(x, w, b, weights, options, labels, where=None):
     return jl.sum(jl.categorical.cross_entropy)(logits, labels, weights=weights, where=where, **options)
 
 
+def of_both(fused, whole, *arguments, **others):
+    """Values and gradients of two functions by all arguments, in one program."""
+
+    def gradients(f):
+        f = functools.partial(f, **others)
+        return jax.value_and_grad(f, tuple(range(len(arguments))))
+
+    return jax.jit(lambda *arguments: [gradients(f)(*arguments) for f in (fused, whole)])(*arguments)
+
+
+def agree(found, truth, rtol=1e-12, atol=1e-14):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, truth)
+
+
 @pytest.mark.parametrize(("labels", "layout", "chunk_size"), CASES)
 def test_value_and_every_gradient_are_those_by_hand(labels, layout, chunk_size):
-    value, slopes = jax.value_and_grad(ours, (0, 1, 2, 3, 4))(
-        X, W, B, WEIGHTS, OPTIONS, labels, layout=layout, chunk_size=chunk_size
-    )
+    total = functools.partial(ours, labels=labels, layout=layout, chunk_size=chunk_size)
+    value, slopes = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3, 4)))(X, W, B, WEIGHTS, OPTIONS)
     true_value, truth = by_hand(X, W, B, labels, WEIGHTS, **OPTIONS)
     found = dict(zip(("x", "w", "b", "weights"), slopes, strict=False)) | slopes[4]
     np.testing.assert_allclose(value, true_value, rtol=1e-12)
@@ -99,10 +112,7 @@ def test_value_and_every_gradient_are_those_by_hand(labels, layout, chunk_size):
 )
 def test_each_option_alone_gives_the_loss_of_all_logits(options):
     options = {name: jnp.asarray(value) for name, value in options.items()}
-    found, truth = (
-        jax.value_and_grad(f, (0, 1, 2, 3, 4))(X, W, B, WEIGHTS, options, IDS) for f in (ours, reference)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+    agree(*of_both(ours, reference, X, W, B, WEIGHTS, options, labels=IDS))
 
 
 @pytest.mark.parametrize("chunk_size", CHUNKS)
@@ -116,8 +126,7 @@ def test_bare_rows_and_their_gradient_are_those_of_all_logits(chunk_size):
     def whole(x, w, b):
         return bent(jl.categorical.cross_entropy(x @ w + b[None], IDS))
 
-    found, truth = (jax.value_and_grad(f, (0, 1, 2))(X, W, B) for f in (fused, whole))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+    agree(*of_both(fused, whole, X, W, B))
 
 
 @pytest.mark.parametrize(
@@ -133,8 +142,7 @@ def test_masked_weighted_reductions_are_those_of_the_loss_of_all_logits(transfor
         loss = transform(jl.categorical.cross_entropy)
         return loss(x @ w, IDS, where=MASK, weights=weights, ignore_index=int(IDS[0]))
 
-    found, truth = (jax.value_and_grad(f, (0, 1, 2))(X, W, WEIGHTS) for f in (fused, whole))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+    agree(*of_both(fused, whole, X, W, WEIGHTS))
 
 
 SIZE = 3.0
@@ -220,19 +228,17 @@ def test_nothing_in_a_removed_row_reaches_value_or_gradient(chunk_size):
         )
 
     x, ids, weights = spoiled()
-    value, slopes = jax.value_and_grad(total, (0, 1, 2, 3, 4))(x, W, B, weights, OPTIONS, ids, MASK)
-    clean, truth = jax.value_and_grad(total, (0, 1, 2, 3, 4))(
-        X[MASK], W, B, WEIGHTS[MASK], OPTIONS, IDS[MASK], None
+    gradients = jax.value_and_grad(total, (0, 1, 2, 3, 4))
+    (value, slopes), (clean, truth) = jax.jit(lambda *batches: [gradients(*batch) for batch in batches])(
+        (x, W, B, weights, OPTIONS, ids, MASK),
+        (X[MASK], W, B, WEIGHTS[MASK], OPTIONS, IDS[MASK], None),
     )
     np.testing.assert_allclose(value, clean, rtol=1e-13)
     for index in (0, 3):
         np.testing.assert_array_equal(slopes[index][~MASK], 0)
         np.testing.assert_allclose(slopes[index][MASK], truth[index], rtol=1e-11)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14),
-        (slopes[1], slopes[2], slopes[4]),
-        (truth[1], truth[2], truth[4]),
-    )
+    for index in (1, 2, 4):
+        agree(slopes[index], truth[index], rtol=1e-11)
 
 
 def test_nothing_in_a_removed_row_reaches_forward_mode_or_a_second_derivative():
@@ -244,18 +250,16 @@ def test_nothing_in_a_removed_row_reaches_forward_mode_or_a_second_derivative():
     def clean(w, t):
         return jax.grad(lambda w: jl.mean(FUSED)(X[MASK], w, IDS[MASK], temperature=t))(w)
 
-    found, truth = (jax.jvp(f, (W, 1.5), (B[None] * W, 1.0)) for f in (gradient, clean))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14), found, truth)
+    both = jax.jit(lambda *given: [jax.jvp(f, *given) for f in (gradient, clean)])
+    agree(*both((W, 1.5), (B[None] * W, 1.0)), rtol=1e-11)
 
 
 def test_a_class_that_is_left_out_by_its_bias_spoils_no_removed_row():
     bias = np.where(np.arange(V) == 0, -np.inf, B)
     ids = np.maximum(IDS, 1)
     for labels in (ids, np.eye(V)[ids]):
-        mean = jax.value_and_grad(
-            lambda x, labels=labels: jl.mean(FUSED)(x, W, labels, bias=bias, where=MASK)
-        )
-        value, slopes = mean(X)
+        mean = functools.partial(jl.mean(FUSED), bias=bias, where=MASK)
+        value, slopes = jax.jit(jax.value_and_grad(mean))(X, W, labels)
         truth = jl.mean(jl.categorical.cross_entropy)(X @ W + bias, ids, where=MASK)
         np.testing.assert_allclose(value, truth, rtol=1e-12)
         assert np.isfinite(slopes).all()
@@ -279,7 +283,7 @@ def test_an_ignored_row_has_loss_zero_and_no_gradient():
     ids[[2, 7]] = -1
     rows = FUSED(X, W, ids, ignore_index=-1, chunk_size=4)
     np.testing.assert_array_equal(np.flatnonzero(np.asarray(rows) == 0), [2, 7])
-    slopes = jax.grad(lambda x: jnp.sum(FUSED(x, W, ids, ignore_index=-1, chunk_size=4)))(X)
+    slopes = jax.jit(jax.grad(lambda x: jnp.sum(FUSED(x, W, ids, ignore_index=-1, chunk_size=4))))(X)
     assert np.array_equal(np.flatnonzero(~np.any(np.asarray(slopes), axis=-1)), [2, 7])
 
 
@@ -289,7 +293,7 @@ def test_an_ignored_row_has_loss_zero_and_no_gradient():
 def test_minus_one_of_ids_without_a_sign_is_nan():
     ids = np.array([2**32 - 1, 0], np.uint32)
     assert np.array_equal(np.isnan(FUSED(X[:2], W, ids)), [True, False])
-    assert np.isnan(jax.grad(lambda x: FUSED(x, W, ids)[0])(X[:2])[0]).all()
+    assert np.isnan(jax.jit(jax.grad(lambda x: FUSED(x, W, ids)[0]))(X[:2])[0]).all()
     assert np.isnan(jl.categorical.cross_entropy(X[:2] @ W, ids)[0])
 
 
@@ -297,10 +301,8 @@ def test_minus_one_of_ids_without_a_sign_is_nan():
 def test_an_id_out_of_range_is_nan_in_that_row_alone(wrong):
     ids = IDS.copy()
     ids[5] = wrong
-    for x_slopes in (
-        jax.grad(lambda x: jl.sum(FUSED)(x, W, ids, chunk_size=4))(X),
-        jax.grad(lambda x: jnp.sum(FUSED(x, W, ids, chunk_size=4)))(X),
-    ):
+    for total in (jl.sum(FUSED), lambda *data, **options: jnp.sum(FUSED(*data, **options))):
+        x_slopes = jax.jit(jax.grad(functools.partial(total, chunk_size=4)))(X, W, ids)
         assert np.array_equal(np.flatnonzero(np.isnan(x_slopes).all(-1)), [5])
         assert np.isnan(x_slopes).any(-1).sum() == 1
     assert np.array_equal(np.flatnonzero(np.isnan(FUSED(X, W, ids, chunk_size=4))), [5])
@@ -340,27 +342,37 @@ def whole_mean(x, w):
 
 
 TRANSFORMED = {
-    "jvp": lambda f: jax.jvp(f, (X, W), (X**2, W**2)),
-    "hvp": lambda f: jax.jvp(jax.grad(f, (0, 1)), (X, W), (X**2, W**2)),
-    "hessian": lambda f: jax.hessian(f, (0, 1))(X, W),
-    "gradient of a gradient": lambda f: jax.grad(lambda w: jnp.sum(jnp.sin(jax.grad(f)(X, w))))(W),
-    "vmap": lambda f: jax.vmap(jax.value_and_grad(f, (0, 1)), (0, None))(np.stack([X, -X, 2 * X]), W),
-    "jit": lambda f: jax.jit(jax.value_and_grad(f, (0, 1)))(X, W),
-    "gradient of jit": lambda f: jax.grad(jax.jit(f), (0, 1))(X, W),
-    "remat": lambda f: jax.grad(lambda x, w: jnp.sin(jax.checkpoint(f)(jnp.tanh(x), w)), (0, 1))(X, W),
+    "jvp": lambda f, x, w: jax.jvp(f, (x, w), (x**2, w**2)),
+    "hvp": lambda f, x, w: jax.jvp(jax.grad(f, (0, 1)), (x, w), (x**2, w**2)),
+    "hessian": lambda f, x, w: jax.hessian(f, (0, 1))(x, w),
+    "gradient of a gradient": lambda f, x, w: jax.grad(lambda w: jnp.sum(jnp.sin(jax.grad(f)(x, w))))(w),
+    "vmap": lambda f, x, w: jax.vmap(jax.value_and_grad(f, (0, 1)), (0, None))(jnp.stack([x, -x, 2 * x]), w),
+    "jit": lambda f, x, w: jax.value_and_grad(f, (0, 1))(x, w),
+    "gradient of jit": lambda f, x, w: jax.grad(jax.jit(f), (0, 1))(x, w),
+    "remat": lambda f, x, w: jax.grad(lambda x, w: jnp.sin(jax.checkpoint(f)(jnp.tanh(x), w)), (0, 1))(x, w),
 }
 
 
 @pytest.mark.parametrize("name", TRANSFORMED)
 def test_a_transformation_of_it_is_that_of_the_loss_of_all_logits(name):
-    found, truth = TRANSFORMED[name](mean_of), TRANSFORMED[name](whole_mean)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13), found, truth)
+    both = jax.jit(lambda x, w: [TRANSFORMED[name](f, x, w) for f in (mean_of, whole_mean)])
+    agree(*both(X, W), rtol=1e-10, atol=1e-13)
+
+
+def test_a_gradient_outside_jit_is_that_of_the_loss_of_all_logits():
+    slopes = jax.grad(jax.jit(mean_of), (0, 1))(X, W)
+    agree(slopes, jax.jit(jax.grad(whole_mean, (0, 1)))(X, W), rtol=1e-10, atol=1e-13)
 
 
 def test_the_hessian_of_bare_rows_is_that_of_the_loss_of_all_logits():
-    found = jax.hessian(lambda w: FUSED(X, w, IDS, chunk_size=4)[3])(W)
-    truth = jax.hessian(lambda w: jl.categorical.cross_entropy(X @ w, IDS)[3])(W)
-    np.testing.assert_allclose(found, truth, rtol=1e-10, atol=1e-13)
+    def fused(w):
+        return FUSED(X, w, IDS, chunk_size=4)[3]
+
+    def whole(w):
+        return jl.categorical.cross_entropy(X @ w, IDS)[3]
+
+    both = jax.jit(lambda w: [jax.hessian(f)(w) for f in (fused, whole)])
+    agree(*both(W), rtol=1e-10, atol=1e-13)
 
 
 # --- precision ------------------------------------------------------------------------------------
@@ -368,7 +380,8 @@ def test_the_hessian_of_bare_rows_is_that_of_the_loss_of_all_logits():
 
 def test_half_precision_is_computed_in_float32_and_rounded_once():
     x, w = (jnp.asarray(array, jnp.bfloat16) for array in (X, W))
-    value, slopes = jax.value_and_grad(jl.mean(FUSED), (0, 1))(x, w, IDS, chunk_size=1)
+    mean = functools.partial(jl.mean(FUSED), chunk_size=1)
+    value, slopes = jax.jit(jax.value_and_grad(mean, (0, 1)))(x, w, IDS)
     wide = [np.asarray(array, np.float64) for array in (x, w)]
     true_value, truth = by_hand(
         *wide, np.zeros(V), IDS, np.full(N, 1 / N), label_smoothing=0.0, z_loss=0.0, temperature=1.0,
@@ -396,7 +409,8 @@ def test_the_kernels_gradient_is_summed_in_float32_over_chunks_of_half_precision
 def test_the_bare_rows_too_sum_the_kernels_gradient_in_float32():
     rows = 4096
     x, ids = jnp.ones((rows, 1), jnp.bfloat16), jnp.zeros(rows, jnp.int32)
-    slope = jax.grad(lambda w: jnp.sum(FUSED(x, w, ids, chunk_size=4)))(jnp.zeros((1, 2), jnp.bfloat16))
+    total = jax.grad(lambda w: jnp.sum(FUSED(x, w, ids, chunk_size=4)))
+    slope = jax.jit(total)(jnp.zeros((1, 2), jnp.bfloat16))
     np.testing.assert_array_equal(np.asarray(slope, np.float64), [[-rows / 2, rows / 2]])
 
 
@@ -407,7 +421,10 @@ def test_float16_loses_nothing_to_the_shares_of_a_mean():
     def scaled(x, w):
         return 2.0**20 * jl.sum(FUSED)(x, w, IDS, weights=shares, chunk_size=4)
 
-    found, truth = jax.grad(scaled, (0, 1))(x, w), jax.grad(jl.sum(FUSED), (0, 1))(x, w, IDS, chunk_size=4)
+    def plain(x, w):
+        return jl.sum(FUSED)(x, w, IDS, chunk_size=4)
+
+    (_, found), (_, truth) = of_both(scaled, plain, x, w)
     for slope, true in zip(found, truth, strict=True):
         assert slope.dtype == jnp.float16
         np.testing.assert_allclose(
@@ -451,8 +468,7 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_filter_of_nothing_leaves_out_nothing():
-    found, truth = jax.value_and_grad(filtered, (0, 1))(X, W, 0.0), jax.value_and_grad(exact, (0, 1))(X, W)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, truth)
+    agree(*of_both(functools.partial(filtered, epsilon=0.0), exact, X, W))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -462,8 +478,8 @@ def test_a_filter_errs_by_no_more_than_its_bound(epsilon):
     w[:, 4:] *= 0.2
     x = X + np.array([3.0, 0, 0, 0])
     w[0, 4:] -= 3
-    value, (dx, dw) = jax.value_and_grad(filtered, (0, 1))(x, w, epsilon)
-    true_value, (true_dx, true_dw) = jax.value_and_grad(exact, (0, 1))(x, w)
+    of_filtered = functools.partial(filtered, epsilon=epsilon)
+    (value, (dx, dw)), (true_value, (true_dx, true_dw)) = of_both(of_filtered, exact, x, w)
     assert value == true_value
     assert np.any(dw != true_dw), "something was left out"
     reach = epsilon * np.linalg.norm(w, axis=0).sum()
@@ -475,7 +491,8 @@ def test_a_filter_errs_by_no_more_than_its_bound(epsilon):
 def test_a_filter_hides_no_nan():
     x = X.copy()
     x[3] = np.nan
-    assert np.isnan(jax.grad(filtered, 1)(x, W, 0.5)).all()
+    slopes = jax.jit(jax.grad(functools.partial(filtered, epsilon=0.5), 1))(x, W)
+    assert np.isnan(slopes).all()
 
 
 # --- refused in words -----------------------------------------------------------------------------
