@@ -15,6 +15,8 @@ QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_
 AS_USERS_DO = {"xla_backend_optimization_level": 3, "xla_cpu_parallel_codegen_split_count": 32}
 if jax.__version_info__ < (0, 11, 0):  # a flag that XLA does not know ends the process
     QUICKLY["xla_cpu_use_fusion_emitters"], AS_USERS_DO["xla_cpu_use_fusion_emitters"] = False, True
+# And what a program stores, and of which operations it is, is settled before its code is made.
+LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from programs import AS_USERS_DO, compilations
+from programs import LAID_OUT, compilations
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -350,8 +350,6 @@ def test_checked_names_the_row_of_the_whole():
 WIDTH, CLASSES, CHUNK = 8, 1000, 32
 ALL = {"value": lambda f: f, "gradient": lambda f: jax.value_and_grad(f, argnums=(0, 1))}
 LOGITS_OF_A_CHUNK = 4 * CHUNK * CLASSES
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 def objective(loss):

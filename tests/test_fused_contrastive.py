@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -436,8 +436,6 @@ VECTORS = jax.ShapeDtypeStruct((MANY, WIDE), jnp.float32)
 IDS = jax.ShapeDtypeStruct((MANY,), jnp.int32)
 OF_VECTORS, OF_PAIRS = 4 * MANY * WIDE, 4 * MANY**2
 PRODUCTS = {"nt_xent": 3, "supcon": 3, "info_nce": 3, "clip": 4, "siglip": 3}
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 def compiled(function, *data, options=LAID_OUT):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -15,8 +15,6 @@ FLOAT = 4
 # The compiler of JAX 0.7 makes the slopes of a chunk's logits beside them, later ones in their place.
 CHUNKS = 2 if jax.__version_info__ < (0, 8) else 1
 ONE_CHUNK, ALL_LOGITS, KERNEL = FLOAT * CHUNK * V, FLOAT * N * V, FLOAT * D * V
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 def shapes(rows=N, width=D, classes=V):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -18,8 +18,6 @@ X, W, B = RNG.normal(size=(N, D)), RNG.normal(size=(D, V)), RNG.normal(size=V)
 TEACHER = RNG.normal(size=(N, D)), RNG.normal(size=(D, V))
 IDS = RNG.integers(0, V, N)
 MASK = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 0], bool)
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 def cross_entropy(x, w, b, ids, kept, *, chunk_size):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import AS_USERS_DO, compilations
+from programs import LAID_OUT, compilations
 
 import jaxloss as jl
 
@@ -14,8 +14,6 @@ LOGITS = jax.ShapeDtypeStruct((2048, 4096), jnp.float32)
 IDS = jax.ShapeDtypeStruct((2048,), jnp.int32)
 KEPT = jax.ShapeDtypeStruct((2048,), jnp.bool_)
 ALL_LOGITS = 4 * LOGITS.size
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 compiled = {}
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -14,8 +14,6 @@ ROWS, FEATURES = 256, 128
 EMBEDDINGS = jax.ShapeDtypeStruct((ROWS, FEATURES), jnp.float32)
 LABELS = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
 OF_PAIRS = 4 * ROWS**2
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 PAIRS = ["circle", "multi_similarity", "batch_hard_triplet"]
 MEANS = {name: jl.mean(getattr(jl.metric, name)) for name in [*PAIRS, "semi_hard_triplet", "n_pairs"]}
 

@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
 ROWS, FRAMES, LABELS, CLASSES = 32, 256, 64, 128
 LOGITS = jax.ShapeDtypeStruct((ROWS, FRAMES, CLASSES), jnp.float32)
 IDS = jax.ShapeDtypeStruct((ROWS, LABELS), jnp.int32)
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 @contextlib.contextmanager

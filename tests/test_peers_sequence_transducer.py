@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -185,9 +185,6 @@ def test_shapes_that_do_not_fit_are_refused_in_words(logits, labels):
 
 
 # --- what is stored: no clock is read -------------------------------------------------------------
-
-# What a program stores, and which operations it has, is settled before its code is made.
-LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
 
 
 @functools.cache

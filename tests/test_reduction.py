@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
-from programs import AS_USERS_DO
+from programs import LAID_OUT
 
 import jaxloss as jl
 
@@ -571,7 +571,7 @@ def test_a_large_mask_that_is_a_constant_is_not_searched_when_compiling(capfd):
     mask = np.ones(8_000_000, bool)
     mask[:100] = False
     rows = jax.ShapeDtypeStruct(mask.shape, jnp.float32)
-    program = jax.jit(lambda p, t: jl.mse(p, t, where=mask)).lower(rows, rows).compile(AS_USERS_DO).as_text()
+    program = jax.jit(lambda p, t: jl.mse(p, t, where=mask)).lower(rows, rows).compile(LAID_OUT).as_text()
     # The program still searches for a kept row, and nothing was said of slow constant folding.
     searched = re.search(r"\(pred\[\], s(32|64)\[\]\) (fusion|reduce)", program)
     assert (bool(searched), "olding" in capfd.readouterr().err) == (True, False)
