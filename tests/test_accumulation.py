@@ -189,9 +189,7 @@ def _temporaries(microbatches):
     from jaxloss.training._step import step_of
 
     step = jax.jit(step_of(_deep, PLAIN, has_aux=False, microbatches=microbatches))
-    return (
-        step.lower(params, PLAIN.init(params), x, y).compile(LAID_OUT).memory_analysis().temp_size_in_bytes
-    )
+    return step.lower(params, PLAIN.init(params), x, y).compile(LAID_OUT).memory_analysis().temp_size_in_bytes
 
 
 def test_eight_microbatches_need_a_fraction_of_the_memory():
