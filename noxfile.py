@@ -8,7 +8,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-PROCESSES = ("-n", "2", "--dist", "loadgroup")
+PROCESSES = ("-n", "2")
 SOURCES = ("jaxloss", "tests", "benchmarks", "examples", "noxfile.py")
 
 

@@ -7,6 +7,7 @@ Programs are compiled quickly, and what a loss is judged on is the same each tim
 import gc
 import os
 import re
+from typing import Any
 
 import jax
 import pytest
@@ -33,17 +34,37 @@ settings.load_profile(PROFILE)
 _GROUP = pytest.StashKey[str]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What one process has compiled of a loss, no other compiles again; and then the next loss."""
-    from jaxloss._loss import CARDS  # loaded by now, under the settings above
+def _group(nodeid: str) -> str:
+    """The loss that a test is about, or its file."""
+    from jaxloss._loss import CARDS  # loaded under the settings above
 
+    losses = (name for name in re.findall(r"[a-z]+\.\w+", nodeid) if name in CARDS)
+    return next(losses, nodeid.split("::")[0])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files, and then one loss after another."""
     for item in items:
-        named = [name for name in re.findall(r"[a-z]+\.\w+", item.name) if name in CARDS]
-        item.stash[_GROUP] = named[0] if named else ""
-        if named and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(named[0]))
-    items.sort(key=lambda item: item.stash[_GROUP])
+        item.stash[_GROUP] = _group(item.nodeid)
+    items.sort(key=lambda item: "" if _is_file(item) else item.stash[_GROUP])
     gc.freeze()  # what is there by now stays: no collection is to walk through it
+
+
+def _is_file(item: pytest.Item) -> bool:
+    return item.stash[_GROUP].endswith(".py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What one process has compiled of a loss, or made for a file, no other makes again."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False  # the longest first: the files
+    return ByGroup(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -59,17 +80,13 @@ def _the_examples_of_a_case(request: pytest.FixtureRequest) -> None:
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """The programs of a loss that is done, or of a file, are forgotten: those of hundreds fill a memory."""
-    if nextitem is None or _of(item) == _of(nextitem):
+    if nextitem is None or item.stash[_GROUP] == nextitem.stash[_GROUP]:
         return
     import support
 
     for view in support.VIEWS:
         view.cache_clear()
-    if not item.stash[_GROUP]:
+    if _is_file(item):
         jax.clear_caches()
     gc.collect()
     gc.freeze()
-
-
-def _of(item: pytest.Item) -> str:
-    return item.stash[_GROUP] or str(item.path)

@@ -467,8 +467,8 @@ def check_vmap(loss, case, data, options) -> None:
     batched = tuple(n for n, v in options.items() if np.ndim(v) and np.shape(v)[0] == ROWS)
     shared = {n: v for n, v in options.items() if n not in batched}
     found = vectorised(one, batched)(data, shared, {n: options[n] for n in batched})
-    loop = rows_and_slope(loss)(data, options)[0]
-    close(found, loop, case.value_scale(data, options), 1e-13, square=case.quadratic)
+    together = rows_and_slope(loss)(data, options)[0]
+    close(found, together, case.value_scale(data, options), 1e-13, square=case.quadratic)
 
 
 def check_vmap_of_batches(loss, case, data, options) -> None:

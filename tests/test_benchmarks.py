@@ -30,8 +30,6 @@ from benchmarks.harness import (
     measure,
 )
 
-# One process makes the records, for all the tests of them.
-pytestmark = pytest.mark.xdist_group("benchmarks")
 ROOT = Path(__file__).parent.parent
 RECORD_FIELDS = {
     "case",

@@ -16,10 +16,11 @@ ROWS, FRAMES, LABELS, CLASSES = 6, 12, 4, 5
 
 @functools.cache
 def spoken():
-    """Logits, labels, and how many there are of each: at least one row has none of the latter."""
+    """Logits, labels, and how many there are of each: a row has none of the latter, another one twice."""
     random = np.random.default_rng(3)
     logits = 2 * random.standard_normal((ROWS, FRAMES, CLASSES))
     labels = random.integers(1, CLASSES, (ROWS, LABELS))
+    labels[2, 1] = labels[2, 0]
     return logits, labels, np.array([12, 12, 10, 9, 11, 8]), np.array([4, 0, 3, 1, 4, 2])
 
 

@@ -147,7 +147,7 @@ def test_no_labels_are_said_by_blanks_alone_and_no_frames_say_no_labels():
     np.testing.assert_array_equal(jl.sequence.transducer(logits[:, :0, :1], none), np.zeros(ROWS))
 
 
-def test_labels_without_frames_have_no_gradient_unless_asked():
+def test_labels_without_frames_cost_infinity_unless_asked_and_have_no_gradient():
     logits, labels, *_ = transduced()
     heard = np.arange(ROWS)[:, None] > np.zeros(FRAMES)
 
@@ -161,8 +161,24 @@ def test_labels_without_frames_have_no_gradient_unless_asked():
     (infinite, lost), (nothing, kept) = (losses_and_slopes(zero) for zero in (False, True))
     assert infinite[0] == np.inf
     assert nothing[0] == 0
-    assert not np.any(kept[0])
+    assert not np.any([lost[0], kept[0]])
     np.testing.assert_array_equal(lost[1:], kept[1:])
+
+
+def test_orders_that_are_all_ruled_out_have_a_nan_gradient_unless_asked():
+    logits = np.zeros((1, 3, 3, CLASSES))
+    logits[:, :, 0, 1] = -np.inf  # the first label is never said
+
+    @jax.jit
+    def loss_and_slopes(zero):
+        loss = functools.partial(jl.sequence.transducer, labels=np.array([[1, 2]]), zero_infinity=zero)
+        losses, back = jax.vjp(loss, logits)
+        return losses[0], back(jnp.ones(1))[0]
+
+    (infinite, lost), (nothing, kept) = map(loss_and_slopes, (False, True))
+    assert (infinite, nothing) == (np.inf, 0)
+    assert np.all(np.isnan(lost))
+    assert not np.any(kept)
 
 
 def test_a_confident_order_in_float32_is_not_negative_and_loses_no_digit():

@@ -143,7 +143,7 @@ def test_compiled_is_one_operation_at_a_time(case):
 @FULLEST_OF_ROWS
 @settings(max_examples=5)
 @given(st.data())
-def test_vmap_is_a_loop(case, data):
+def test_vmap_over_rows_is_the_batch(case, data):
     support.check_vmap(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 

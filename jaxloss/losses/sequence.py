@@ -111,8 +111,9 @@ def transducer(
         zero_infinity: whether labels that no order can say cost 0, with zero gradient.
 
     Returns:
-        The loss of each sequence, in nats. Where there is no frame for the labels (or logits of −∞ rule all
-        orders out) it is ∞ with NaN gradient; where a label is out of range, or is the blank, it is NaN.
+        The loss of each sequence, in nats. Where logits of −∞ rule all orders out it is ∞ with NaN gradient;
+        where there is no frame, ∞ with nothing to differentiate by; where a label is out of range, or is the
+        blank, it is NaN.
 
     Raises:
         TypeError: logits that are not floating point, labels that are not integer, masks that are not bool.
