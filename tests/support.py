@@ -229,6 +229,19 @@ def reduced(reduction, loss, real: tuple[int, ...], names: tuple[str, ...], *, s
     return run
 
 
+@view
+def mean_and_slopes(loss, names: tuple[str, ...]):
+    """A plain mean, and its derivatives by the options."""
+
+    def run(data, options):
+        def total(chosen):
+            return jl.mean(loss)(*data, **(options | chosen))
+
+        return jax.value_and_grad(total)({name: options[name] for name in names})
+
+    return run
+
+
 # --- comparing -----------------------------------------------------------------------------------
 
 
@@ -610,6 +623,30 @@ def check_mean_is_the_mean(loss, case, data, options) -> None:
     expected = values[counted].mean() if counted.any() else 0.0
     scale = np.abs(case.value_scale(data, options)).max()
     close(weighted_mean(loss, case, data, options, np.ones(ROWS))["value"], expected, scale, 1e-12)
+
+
+MANY = 512
+
+
+def check_mean_of_many(loss, case, data, options) -> None:
+    """A few rows over and over, thousands in all, in float32: the mean of those few.
+
+    XLA's CPU compiler fuses a long sum with what it is of, in another way than anything else.
+    """
+    narrow, narrow_options = cast(data, np.float32), cast(options, np.float32)
+    many = taken(case, narrow, narrow_options, np.tile(np.arange(ROWS), MANY))
+    names = tuple(name for name in case.option_gradients if name not in case.row_options)
+    found, slopes = mean_and_slopes(loss, names)(*many)
+    counted = case.kept_by_options(narrow, narrow_options)
+    values, scale = (of(narrow, narrow_options)[counted].mean() for of in (case.values, case.value_scale))
+    close(found, values, scale, 1e-4, dtype=np.float32)
+    for name in names:
+        terms = case.over_rows(case.option_gradients[name], narrow, narrow_options)
+        option = narrow_options[name]
+        expected, size = (
+            _summed_to(array, np.shape(option)) / counted.sum() for array in (terms, np.abs(terms))
+        )
+        close(slopes[name], expected, size + scale, 1e-4, dtype=np.float32)
 
 
 def _over_eight_devices(data):

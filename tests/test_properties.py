@@ -200,6 +200,12 @@ def test_mean_is_the_mean_of_the_rows_that_count(case, data):
     support.check_mean_is_the_mean(support.loss_of(case), case, *data.draw(support.drawn(case)))
 
 
+@FULLEST_OF_ROWS
+def test_mean_of_many_rows_is_the_mean_of_each(case):
+    for data, options in support.examples(case, 1, calm=True):
+        support.check_mean_of_many(support.loss_of(case), case, data, options)
+
+
 @FULLEST
 @FEW
 @given(st.data())

@@ -1,7 +1,5 @@
 """Functions of one real number."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -64,26 +62,17 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 @jax.custom_jvp
 def log_cosh(x: Array) -> Array:
-    """Log cosh x, to 4 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
+    """Log cosh x, to 10 ULPs from the smallest x (where it is ½x²) to the largest; derivative tanh x.
 
-    With n = min(|x|, 1) it is (|x| − n) + log(1 + a), where a = cosh n − 1 + (q² − m²) / 2m for q = e^−|x|
-    and m = e^−n: up to 1 a power series without cancellation, beyond it what is left beside a line. One
-    exponential does for both, as m is q or e^−1.
+    cosh x − 1 = ½e²/(1 + e) with e = e^|x| − 1, where nothing cancels; from |x| = 20 on log cosh x goes on
+    as a line, for e² would overflow.
     """
     distance = jnp.abs(x)
-    near = jnp.minimum(distance, 1)
-    decayed, at_one = jnp.exp(-distance), math.exp(-1)
-    beyond = jnp.minimum(decayed - at_one, 0) * ((decayed + at_one) * (0.5 / at_one))
-    return jnp.log1p(_cosh_less_one(near) + beyond) + (distance - near)
-
-
-def _cosh_less_one(x: Array) -> Array:
-    """Σ x^2k / (2k)! from k = 1, for |x| ≤ 1, to the last digit of the dtype."""
-    terms = 9 if x.dtype == jnp.float64 else 5
-    square, series = x * x, jnp.zeros((), x.dtype)
-    for k in range(terms, 0, -1):
-        series = square * (1 / math.factorial(2 * k) + series)
-    return series
+    # Few operations, for XLA's CPU sums run them one by one: the same in −½ (e^x − 1)(e^−x − 1) would be
+    # faster yet, but 0.10.2 takes the second for the first (also of log and log1p: op(ax) beside op(bx)).
+    bent = jnp.minimum(distance, 20)
+    grown = jnp.expm1(bent)
+    return jnp.log1p(grown * grown / (2 + 2 * grown)) + (distance - bent)
 
 
 @log_cosh.defjvp

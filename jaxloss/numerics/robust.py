@@ -4,6 +4,7 @@ Each is a function of x/s with a rule of its own, for autodiff squares x/s, whic
 in float32, or takes 1 from e^−½(x/s)² and adds it back. The derivative in the scale is that in x times −x/s.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -45,10 +46,13 @@ def _far(x: Array) -> float:
 def log1p_square(x: Array, scale: Array) -> Array:
     """log(1 + (x/s)²), to 8 ULPs for any x and s > 0; ∂/∂x = 2x / (s² + x²), ∂/∂s = −(x/s) ∂/∂x."""
     size = jnp.abs(x)
-    # Of a ratio above one the roots are divided: it may be 1e76, and its logarithm is 175.
-    above = jnp.log(jnp.maximum(jnp.sqrt(size) / jnp.sqrt(scale), 1))
+    # The ratio may be 1e76, and its logarithm 175: there it is taken of that many times less.
+    tiny = float(jnp.finfo(x.dtype).tiny)
+    huge = size * tiny > scale
+    ratio = jnp.where(huge, size * tiny, size) / scale
+    above = jnp.log(jnp.maximum(ratio, 1)) - jnp.where(huge, math.log(tiny), 0)
     shared = jnp.log1p(jnp.square(jnp.minimum(size, scale) / jnp.maximum(size, scale)))
-    return 4 * above + shared + 0 * jnp.sign(x)  # see `_at_most`
+    return 2 * above + shared + 0 * jnp.sign(x)  # see `_at_most`
 
 
 def _log1p_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
