@@ -619,33 +619,34 @@ def check_split(loss, case, data, options) -> None:
 
 def check_mean_is_the_mean(loss, case, data, options) -> None:
     """jl.mean is Σℓ over the rows that count, divided by how many do."""
-    counted, values = case.kept_by_options(data, options), case.values(data, options)
-    expected = values[counted].mean() if counted.any() else 0.0
-    scale = np.abs(case.value_scale(data, options)).max()
-    close(weighted_mean(loss, case, data, options, np.ones(ROWS))["value"], expected, scale, 1e-12)
+    found = weighted_mean(loss, case, data, options, np.ones(ROWS))["value"]
+    close(found, mean_of_counted(case, data, options), np.max(case.value_scale(data, options)), 1e-12)
 
 
-MANY = 512
+def mean_of_counted(case, data, options) -> float:
+    counted = case.kept_by_options(data, options)
+    return case.values(data, options)[counted].mean() if counted.any() else 0.0
+
+
+MANY = 1024
 
 
 def check_mean_of_many(loss, case, data, options) -> None:
-    """A few rows over and over, thousands in all, in float32: the mean of those few.
+    """A few rows over and over, thousands in all, in float32: the mean, and the slopes by what they share.
 
-    XLA's CPU compiler fuses a long sum with what it is of, in another way than anything else.
+    XLA's CPU compiler fuses sums of some 4096 numbers and more with what they are of, in a way of its own.
     """
-    narrow, narrow_options = cast(data, np.float32), cast(options, np.float32)
-    many = taken(case, narrow, narrow_options, np.tile(np.arange(ROWS), MANY))
-    names = tuple(name for name in case.option_gradients if name not in case.row_options)
-    found, slopes = mean_and_slopes(loss, names)(*many)
-    counted = case.kept_by_options(narrow, narrow_options)
-    values, scale = (of(narrow, narrow_options)[counted].mean() for of in (case.values, case.value_scale))
-    close(found, values, scale, 1e-4, dtype=np.float32)
-    for name in names:
-        terms = case.over_rows(case.option_gradients[name], narrow, narrow_options)
-        option = narrow_options[name]
-        expected, size = (
-            _summed_to(array, np.shape(option)) / counted.sum() for array in (terms, np.abs(terms))
-        )
+    data, options = cast(data, np.float32), cast(options, np.float32)
+    shared = [name for name in case.option_gradients if np.shape(options[name])[:1] != (ROWS,)]
+    found, slopes = mean_and_slopes(loss, tuple(shared))(
+        *taken(case, data, options, np.tile(np.arange(ROWS), MANY))
+    )
+    scale = np.max(case.value_scale(data, options))
+    close(found, mean_of_counted(case, data, options), scale, 1e-4, dtype=np.float32)
+    count = case.kept_by_options(data, options).sum() or 1
+    for name in shared:
+        terms, shape = case.over_rows(case.option_gradients[name], data, options), np.shape(options[name])
+        expected, size = (_summed_to(array, shape) / count for array in (terms, np.abs(terms)))
         close(slopes[name], expected, size + scale, 1e-4, dtype=np.float32)
 
 

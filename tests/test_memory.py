@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
+from oracles import CASES
 from programs import LAID_OUT, compilations
 
 import jaxloss as jl
@@ -46,6 +48,43 @@ def test_the_value_of_a_mean_stores_no_row(name):
 @every_mean
 def test_the_value_and_gradient_of_a_mean_store_no_row_but_the_gradient(name):
     assert temporaries(SLOPES[name], ROW, LABELS) < 4096
+
+
+# Of losses of plain numbers, the bytes a row that value and gradient of a mean store beside the gradient.
+STORED = {
+    "binary.focal": 4,
+    "binary.poly1": 28,
+    "binary.probability_cross_entropy": 16,
+    "deviance.binomial": 40,
+    "deviance.gamma": 20,
+    "deviance.poisson": 16,
+    "deviance.tweedie": 8,
+    "likelihood.beta": 120,
+    "likelihood.evidential": 88,
+    "likelihood.laplace": 12,
+    "likelihood.logistic": 12,
+    "likelihood.negative_binomial": 32,
+    "likelihood.poisson": 20,
+    "likelihood.student_t": 84,
+    "likelihood.von_mises": 12,
+    "likelihood.zero_inflated_poisson": 16,
+    "metric.hinge_embedding": 12,
+    "ordinal.cumulative_link": 24,
+    "robust.adaptive_nll": 4,
+    "robust.general": 4,
+    "robust.smooth_l1": 8,
+}
+PLAIN = [case for case in CASES if case.plain and not case.couples and not case.item_ndim]
+
+
+@pytest.mark.skipif(jax.__version_info__[:2] != (0, 10), reason="counted for the XLA of JAX 0.10")
+@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.name)
+def test_value_and_gradient_of_a_mean_of_any_numbers_store_no_more_than_they_did(case):
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    many = [jax.ShapeDtypeStruct((ROWS, *x.shape[1:]), x.dtype) for x in support.cast(data, np.float32)]
+    mean = jax.value_and_grad(jl.mean(support.loss_of(case)))
+    stored = temporaries(mean, *many, **support.cast(options, np.float32))
+    assert stored < STORED.get(case.loss, 0) * ROWS + 4096
 
 
 def test_the_measure_sees_an_array_of_rows():

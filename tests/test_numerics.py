@@ -35,6 +35,8 @@ AWKWARD = [
     0,
     -0.6931472,
     -0.6931471,
+    0.015526381,
+    0.06076883,
     17,
     39.999,
     40,
@@ -414,15 +416,28 @@ TWO_ARGUMENTS = [
 ]
 
 
+# A sum of thousands is another program than that of a few.
+alone_or_in_a_long_sum = pytest.mark.parametrize("count", [1, 10_007])
+
+
+def summed(name: str, count: int, *point: float) -> jax.Array:
+    """A primitive summed over one point, and over others that are all the same and have a value."""
+    rest = np.full(count - 1, -0.5 if name == "log1mexp" else 0.5)
+    rows = [np.r_[value, rest].astype(np.float32) for value in point]
+    return jax.jit(lambda *rows: jnp.sum(getattr(numerics, name)(*rows)))(*rows)
+
+
+@alone_or_in_a_long_sum
 @pytest.mark.parametrize("name", ONE_ARGUMENT)
-def test_no_primitive_of_one_argument_hides_a_nan(name):
-    assert np.isnan(jax.jit(getattr(numerics, name))(np.float32(NAN)))
+def test_no_primitive_of_one_argument_hides_a_nan(name, count):
+    assert np.isnan(summed(name, count, NAN))
 
 
+@alone_or_in_a_long_sum
 @pytest.mark.parametrize("name", TWO_ARGUMENTS)
 @pytest.mark.parametrize("point", [(NAN, 0.5), (0.5, NAN), (NAN, 1.0), (0.0, NAN)])
-def test_no_primitive_of_two_arguments_hides_a_nan(name, point):
-    assert np.isnan(jax.jit(getattr(numerics, name))(*map(np.float32, point)))
+def test_no_primitive_of_two_arguments_hides_a_nan(name, point, count):
+    assert np.isnan(summed(name, count, *point))
 
 
 # --- second derivatives where a square would over- or underflow -----------------------------------

@@ -75,6 +75,15 @@ SPECS = [
         (lambda x, s: 2 * x / (x * x + s * s), lambda x, s: -2 * x * x / (x * x + s * s) / s),
     ),
     Spec(
+        numerics.rounded_square,
+        residuals_and_scales,
+        lambda x, d: d * x * x / (d + mpmath.hypot(x, d)),
+        (
+            lambda x, d: d * x / mpmath.hypot(x, d),
+            lambda x, d: (x * x / (d + mpmath.hypot(x, d))) ** 2 / mpmath.hypot(x, d),
+        ),
+    ),
+    Spec(
         numerics.saturation,
         residuals_and_scales,
         lambda x, s: x * x / (s * s + x * x),

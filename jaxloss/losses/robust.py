@@ -18,8 +18,8 @@ from jaxloss.numerics import (
     divide,
     log1p_square,
     log_partition,
+    rounded_square,
     saturation,
-    smooth_abs,
 )
 
 _REALS = {"predictions": REAL, "targets": REAL}
@@ -129,11 +129,7 @@ def pseudo_huber(
     Args and errors as for `huber`; delta is where the one turns into the other.
     """
     predictions, targets = paired("robust.pseudo_huber", predictions=predictions, targets=targets)
-    residual = predictions - targets
-    # So far out √(1 + x²) is |x|, and x may be ∞.
-    far = jnp.abs(residual) > 1e9 * delta
-    rounded = delta * smooth_abs(divide(jnp.where(far, 0, residual), delta))
-    return delta * jnp.where(far, jnp.abs(residual) - delta, rounded)
+    return rounded_square(predictions - targets, delta)
 
 
 # --- redescending: an outlier pulls the less the farther it lies --------------------------------

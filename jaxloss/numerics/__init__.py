@@ -74,7 +74,14 @@ from jaxloss.numerics.pairs import (
 from jaxloss.numerics.projections import projection, projection_loss
 from jaxloss.numerics.ranks import half_mean_gap, squared_leads
 from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
-from jaxloss.numerics.robust import bell_depth, biweight, log1p_square, saturation, tilted_square
+from jaxloss.numerics.robust import (
+    bell_depth,
+    biweight,
+    log1p_square,
+    rounded_square,
+    saturation,
+    tilted_square,
+)
 from jaxloss.numerics.sequences import alignment_surprise, log_add
 from jaxloss.numerics.special import (
     HALF_LOG_TWO_PI,
@@ -163,6 +170,7 @@ __all__ = [
     "relu",
     "renyi_divergence",
     "root_distance",
+    "rounded_square",
     "safe_norm",
     "saturated",
     "saturation",

@@ -24,12 +24,17 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
 
     XLA's CPU compiler stores what both read (a residual, even a broadcast constant) as an array of its
     own, and a reduction then runs over stored arrays: ten times the time of reading the data twice.
-    A call that it may not inline is a program of its own, in which nothing is shared.
+    A call that it may not inline is a program of its own, in which nothing is shared. The calls inside it,
+    such as every `jnp.where`, are inlined as ever: else each of them would store what it is given.
     """
+
+    def within(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="true"):
+            return function(*args)
 
     def alone(*args: Any) -> Any:
         with set_xla_metadata(inlineable="false"):
-            return jax.jit(function)(*args)
+            return jax.jit(within)(*args)
 
     @jax.custom_jvp
     def call(*args: Any) -> Any:

@@ -185,10 +185,11 @@ def bernoulli_nll(logits: Array, labels: Array) -> Array:
     """(1 − y) log(1 + e^z) + y log(1 + e^−z), to 8 ULPs; ∂/∂z = (1 − y) σ(z) − y σ(−z), ∂/∂y = −z.
 
     One exponential serves both logarithms, and no term cancels another: the familiar
-    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
+    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1. The line beside them is the
+    larger of (1 − y) z and −y z.
     """
-    linear = jnp.maximum(logits, 0) * (1 - labels) - jnp.minimum(logits, 0) * labels
-    return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    linear = jnp.minimum(logits * (labels - 1), logits * labels)
+    return jnp.log1p(jnp.exp(-jnp.abs(logits))) - linear
 
 
 @bernoulli_nll.defjvp
