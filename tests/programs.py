@@ -72,17 +72,23 @@ def _numbered(closed: Any, arguments: list[int], known: dict) -> list[int]:
     return [read(variable) for variable in jaxpr.outvars]
 
 
+_EVENTS: list[str] = []
+
+
+@functools.cache
+def _listening() -> None:
+    """For good: JAX 0.7 has no public way to stop."""
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _seconds, **_: _EVENTS.append(event))
+
+
+def events(function, *arguments, **options) -> list[str]:
+    """What JAX reports the time of in a call: traces, lowerings, compilations."""
+    _listening()
+    before = len(_EVENTS)
+    jax.block_until_ready(function(*arguments, **options))
+    return _EVENTS[before:]
+
+
 def compilations(function, *arguments, **options) -> int:
     """How many programs a call compiles."""
-    events = []
-
-    def listen(event: str, _seconds: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function(*arguments, **options))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
+    return events(function, *arguments, **options).count("/jax/core/compile/backend_compile_duration")

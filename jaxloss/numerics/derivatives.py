@@ -29,7 +29,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def within(*args: Any) -> Any:
-        with set_xla_metadata(inlineable="true"):
+        with set_xla_metadata(inlineable=None):
             return function(*args)
 
     def alone(*args: Any) -> Any:
