@@ -201,7 +201,7 @@ def test_mean_is_the_mean_of_the_rows_that_count(case, data):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.couples], ids=lambda case: case.name)
-def test_mean_of_many_rows_and_its_slopes_are_those_of_a_few(case):
+def test_mean_of_many_rows_and_its_slopes_are_those_of_a_few_and_hide_no_nan(case):
     for data, options in support.examples(case, 1, calm=True):
         support.check_mean_of_many(support.loss_of(case), case, data, options)
 

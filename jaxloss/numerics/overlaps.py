@@ -9,6 +9,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxloss.numerics.classes import sum_of_others, surprises
 from jaxloss.numerics.derivatives import term
+from jaxloss.numerics.elementwise import relu
 
 
 @jax.custom_jvp
@@ -76,7 +77,7 @@ def _by_rank(errors: Array, members: Array) -> tuple[Array, Array, Array]:
     # Of an empty set the first error is the whole loss.
     gains = jnp.where(inside == 1, 1 / union, left / (union * jnp.maximum(union - 1, 1)))
     gains = jnp.where((size == 0) & (places == 0), 1, gains)
-    return jnp.sum(jnp.maximum(-falling, 0) * gains, axis=-1), order, gains
+    return jnp.sum(relu(-falling) * gains, axis=-1), order, gains
 
 
 def _lovasz_jaccard_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:

@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxloss.numerics.derivatives import term
-from jaxloss.numerics.elementwise import absolute, log1p, relu, sigmoid
+from jaxloss.numerics.elementwise import absolute, clip, log1p, relu, sigmoid
 
 
 @jax.custom_jvp
@@ -185,11 +185,10 @@ def bernoulli_nll(logits: Array, labels: Array) -> Array:
     """(1 − y) log(1 + e^z) + y log(1 + e^−z), to 8 ULPs; ∂/∂z = (1 − y) σ(z) − y σ(−z), ∂/∂y = −z.
 
     One exponential serves both logarithms, and no term cancels another: the familiar
-    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1. The line beside them is the
-    larger of (1 − y) z and −y z.
+    log(1 + e^z) − z is zero from z = 17 on in float32, and so is σ(z) − 1.
     """
-    linear = jnp.minimum(logits * (labels - 1), logits * labels)
-    return jnp.log1p(jnp.exp(-jnp.abs(logits))) - linear
+    linear = logits * (jnp.maximum(jnp.sign(logits), 0) - labels)  # (1 − y) z above zero, −y z below
+    return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 @bernoulli_nll.defjvp
@@ -202,8 +201,9 @@ def _bernoulli_nll_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Arra
 def _bernoulli_slope(z: Array, y: Array) -> Array:
     """(1 − y) σ(z) − y σ(−z); derivatives σ(z) σ(−z) and −1: autodiff's of the quotient squares e^−z."""
     # e^−z is written apart from the value's e^−|z|: the compiler recomputes it instead of carrying an
-    # array from the value to the gradient. It is kept finite, for ∞/∞ where z is far below zero.
-    odds = jnp.minimum(jnp.exp(-z), jnp.finfo(z.dtype).max)
+    # array from the value to the gradient. It is kept finite, for ∞/∞ where z is far below zero, and NaN
+    # where z is, in a long sum as well: see `relu`.
+    odds = jnp.minimum(jnp.exp(-z), jnp.finfo(z.dtype).max) + 0 * jnp.sign(z)
     return ((1 - y) - y * odds) / (1 + odds)
 
 
@@ -228,7 +228,7 @@ def clipped_square(x: Array, limit: Array) -> Array:
 def _clipped_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (x, limit), (dx, dlimit) = primals, tangents
     bound = lax.optimization_barrier(jnp.asarray(limit, x.dtype))  # apart from the value's, as above
-    from_x = term(lambda: jnp.clip(x, -bound, bound), dx)
+    from_x = term(lambda: clip(x, -bound, bound), dx)
     return clipped_square(x, limit), from_x + term(lambda: relu(jnp.abs(x) - limit), dlimit)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss.numerics.derivatives import term
-from jaxloss.numerics.elementwise import relu
+from jaxloss.numerics.elementwise import clip, relu
 from jaxloss.numerics.pairs import clipped_square
 
 
@@ -59,15 +59,48 @@ def rounded_square(x: Array, limit: Array) -> Array:
 
 def _rounded_square_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (x, limit), (dx, dlimit) = primals, tangents
-    _, larger, root = _legs(x, limit)
-    from_x = term(lambda: jnp.clip(x, -limit, limit) / root, dx)
-    size = jnp.abs(x)
-    share = jnp.minimum(size / limit, 1)  # |x| over the larger of the two
-    excess = share / (limit / larger + root)  # (√(d² + x²) − d) / |x|
-    return rounded_square(x, limit), from_x + term(lambda: excess * excess * share * (size / root), dlimit)
+    from_x, from_limit = term(lambda: _pull(x, limit), dx), term(lambda: _slack(x, limit), dlimit)
+    return rounded_square(x, limit), from_x + from_limit
 
 
 rounded_square.defjvp(_rounded_square_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _pull(x: Array, limit: Array) -> Array:
+    """d x / √(d² + x²); derivatives c³ and s³, where s and c are x and d over √(d² + x²)."""
+    return clip(x, -limit, limit) / _legs(x, limit)[2]
+
+
+@_pull.defjvp
+def _pull_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, limit), (dx, dlimit) = primals, tangents
+    sine, cosine = _shares(x, limit)
+    return _pull(x, limit), cosine**3 * dx + sine**3 * dlimit
+
+
+@jax.custom_jvp
+def _slack(x: Array, limit: Array) -> Array:
+    """(√(d² + x²) − d)² / √(d² + x²); derivatives s³ and −(1 − c)² (2 + c)."""
+    _, larger, root = _legs(x, limit)
+    size = jnp.abs(x)
+    share = jnp.minimum(size / limit, 1)  # |x| over the larger of the two
+    excess = share / (limit / larger + root)  # (√(d² + x²) − d) / |x|
+    return excess * (excess * (share * (size / root)))
+
+
+@_slack.defjvp
+def _slack_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, limit), (dx, dlimit) = primals, tangents
+    sine, cosine = _shares(x, limit)
+    flat = jnp.square(sine) / (1 + cosine)  # 1 − c
+    return _slack(x, limit), sine**3 * dx - jnp.square(flat) * (2 + cosine) * dlimit
+
+
+def _shares(x: Array, limit: Array) -> tuple[Array, Array]:
+    """x and d over √(d² + x²), also of an infinite x."""
+    _, larger, root = _legs(x, limit)
+    return clip(x / limit, -1, 1) / root, limit / larger / root
 
 
 @jax.custom_jvp
@@ -179,7 +212,7 @@ def _tilted_square_jvp(
 ) -> tuple[Array, Any]:
     (x, tilt, limit), (dx, dtilt, dlimit) = primals, tangents
     weight = jnp.where(x > 0, 1 - tilt, tilt)
-    from_x = term(lambda: weight * jnp.clip(x, -limit, limit), dx)
+    from_x = term(lambda: weight * clip(x, -limit, limit), dx)
     from_tilt = term(lambda: -jnp.sign(x) * clipped_square(x, limit), dtilt)
     from_limit = term(lambda: weight * relu(jnp.abs(x) - limit), dlimit)
     return tilted_square(x, tilt, limit), from_x + from_tilt + from_limit
