@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from jax.extend.core import Literal
 
 # A test's program runs once, on little: what it costs is its compilation, a third as much with these.
@@ -17,6 +18,10 @@ if jax.__version_info__ < (0, 11, 0):  # a flag that XLA does not know ends the 
     QUICKLY["xla_cpu_use_fusion_emitters"], AS_USERS_DO["xla_cpu_use_fusion_emitters"] = False, True
 # And what a program stores, and of which operations it is, is settled before its code is made.
 LAID_OUT = AS_USERS_DO | {"xla_backend_optimization_level": 0}
+# Of what the compiler makes of a program, how much it stores and how often it multiplies.
+COUNTED = pytest.mark.skipif(
+    jax.__version_info__ < (0, 10), reason="counted for the XLA of JAX 0.10 and later"
+)
 as_users_do = functools.partial(jax.jit, compiler_options=AS_USERS_DO)
 
 

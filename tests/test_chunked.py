@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from programs import LAID_OUT, compilations
+from programs import COUNTED, LAID_OUT, compilations
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
@@ -394,6 +394,7 @@ def second_order(f):
 
 
 @pytest.mark.parametrize("rows", [1024, 4111])
+@COUNTED
 @pytest.mark.parametrize(
     ("view", "chunks"), [(ALL["value"], 2), (ALL["gradient"], 4), (second_order, 6)], ids=["0", "1", "2"]
 )

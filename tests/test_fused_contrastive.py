@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from programs import LAID_OUT
+from programs import COUNTED, LAID_OUT
 
 import jaxloss as jl
 
@@ -454,6 +454,7 @@ def shapes_of(name):
     return (VECTORS, IDS if name in GROUPED else VECTORS)
 
 
+@COUNTED
 @every_loss
 def test_value_and_gradients_are_three_products_and_a_block(name):
     both = (0,) if name in GROUPED else (0, 1)
@@ -464,6 +465,7 @@ def test_value_and_gradients_are_three_products_and_a_block(name):
     assert "scatter(" not in text
 
 
+@COUNTED
 @every_loss
 def test_a_value_is_one_product(name):
     assert products(jl.mean(losses_of(name)[1]), *shapes_of(name)) == 1

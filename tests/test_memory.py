@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import support
 from oracles import CASES
-from programs import LAID_OUT, compilations
+from programs import COUNTED, LAID_OUT, compilations
 
 import jaxloss as jl
 
@@ -39,6 +39,7 @@ every_mean = pytest.mark.parametrize("name", MEANS)
 value_and_gradient = pytest.mark.parametrize("which", CROSS_ENTROPY)
 
 
+@COUNTED
 @every_mean
 def test_the_value_of_a_mean_stores_no_row(name):
     assert temporaries(MEANS[name], ROW, LABELS) < 4096
@@ -84,16 +85,19 @@ def test_the_measure_sees_an_array_of_rows():
     assert temporaries(lambda x, y: jnp.sort(x - y)[0], ROW, LABELS) >= 4 * ROWS
 
 
+@COUNTED
 @value_and_gradient
 def test_cross_entropy_of_ids_stores_no_array_of_the_logits_shape(which):
     assert temporaries(CROSS_ENTROPY[which], LOGITS, IDS) < ALL_LOGITS / 64
 
 
+@COUNTED
 @value_and_gradient
 def test_a_masked_cross_entropy_stores_no_array_of_the_logits_shape(which):
     assert temporaries(CROSS_ENTROPY[which], LOGITS, IDS, where=KEPT) < ALL_LOGITS / 64
 
 
+@COUNTED
 @value_and_gradient
 def test_an_ignored_class_id_stores_no_array_of_the_logits_shape(which):
     def ignoring(logits, labels):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import LAID_OUT
+from programs import COUNTED, LAID_OUT
 
 import jaxloss as jl
 
@@ -39,6 +39,7 @@ def ours():
     return program(jl.mean(jl.sequence.ctc))
 
 
+@COUNTED
 def test_ctc_stores_a_quarter_of_what_optaxs_does(ours):
     optax = pytest.importorskip("optax", reason="the measure is Optax's ctc_loss")
 

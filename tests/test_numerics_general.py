@@ -111,7 +111,9 @@ def test_the_log_partition_is_the_known_one_of_cauchy_charbonnier_and_gauss():
     np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("of_alpha", [numerics.log_partition, lambda alpha: numerics.barron(3.0, 0.7, alpha)])
+@pytest.mark.parametrize(
+    "of_alpha", [numerics.log_partition, lambda alpha: numerics.barron(*np.float64([3, 0.7]), alpha)]
+)
 def test_the_second_derivatives_in_alpha_are_differences_of_the_first(of_alpha):
     slope_and_curvature, step = jax.jit(jax.value_and_grad(jax.grad(of_alpha))), 1e-5
     for alpha in (0.05, 0.3, 1.0, 1.7):

@@ -24,7 +24,7 @@ gradient_descent, train_step = adapter.gradient_descent, adapter.train_step
 
 OPTIMIZERS = {
     "gradient_descent": gradient_descent(0.1),
-    "schedule": gradient_descent(optax.linear_schedule(0.2, 0.01, 10)),
+    "schedule": gradient_descent(optax.piecewise_constant_schedule(0.25, {5: 0.5})),
     "clipped": optax.chain(optax.clip_by_global_norm(1.0), gradient_descent(0.1)),
     "adam": optax.adam(0.1),
     "momentum": optax.sgd(0.05, momentum=0.9),

@@ -33,7 +33,7 @@ def same_value_and_gradient(ours, theirs, tolerance=1e-12):
 
 @pytest.fixture
 def optax():
-    return pytest.importorskip("optax", reason="Optax is the peer")
+    return pytest.importorskip("optax", minversion="0.2.6", reason="Optax has these losses from 0.2.6 on")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import LAID_OUT
+from programs import COUNTED, LAID_OUT
 
 import jaxloss as jl
 
@@ -209,6 +209,7 @@ def program():
     return jax.jit(jax.value_and_grad(jl.mean(jl.sequence.transducer))).lower(*shapes).compile(LAID_OUT)
 
 
+@COUNTED
 def test_the_transducer_stores_a_fraction_of_the_logits():
     assert program().memory_analysis().temp_size_in_bytes < 4 * 4 * 32 * 17 * 256 / 4
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
-from programs import LAID_OUT, events
+from programs import COUNTED, LAID_OUT, events
 
 import jaxloss as jl
 
@@ -558,6 +558,7 @@ def test_the_value_of_a_partial_mean_of_nothing_has_zero_gradient():
 # --- compiling ------------------------------------------------------------------------------------
 
 
+@COUNTED
 def test_a_large_mask_that_is_a_constant_is_not_searched_when_compiling(capfd):
     mask = np.ones(8_000_000, bool)
     mask[:100] = False

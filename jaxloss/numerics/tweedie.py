@@ -132,7 +132,7 @@ def _by_target(mean: Array, log_mean: Array, target: Array, power: Array) -> Arr
 
 @jax.custom_jvp
 def tweedie_deviance(mean: Array, target: Array, power: Array) -> Array:
-    """∫ (y − u) u^−p du from μ to y, for μ > 0 and y ≥ 0, to 16 ULPs; at p = 1 Poisson's, at 2 gamma's.
+    """∫ (y − u) u^−p du from μ to y, for μ > 0 and y ≥ 0, to 18 ULPs; at p = 1 Poisson's, at 2 gamma's.
 
     Derivatives (μ − y) μ^−p, ∫ u^−p du, and in p as in y smooth for all real p. ∞ at y = 0 from p = 2 on.
     """
