@@ -116,14 +116,19 @@ def loss(
     source: str,
     peers: tuple[str, ...] = (),
     counts: Callable[..., Array | None] | None = None,
+    judges: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
-    """Make a formula a public loss: compiled as one call, its hyperparameters checked, its card kept."""
+    """Make a formula a public loss: compiled as one call, its hyperparameters checked, its card kept.
+
+    `judges` names the arguments of which the formula itself makes a row NaN outside their domain.
+    """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
         family = function.__module__.removeprefix("jaxloss.losses.").split(".")[0]
         name = f"{family}.{function.__name__}"
         ranges = dict(options or {})
-        run = compiled(functools.partial(_within_domain, name, domain, ranges, function), inline=True)
+        within = functools.partial(_within_domain, name, domain, ranges, judges, function)
+        run = compiled(within, inline=True)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Array:
@@ -305,6 +310,7 @@ def _within_domain(
     who: str,
     domain: Mapping[str, Domain],
     ranges: Mapping[str, Interval],
+    judges: tuple[str, ...],
     function: Callable[..., Array],
     *args: Any,
     **options: Any,
@@ -314,7 +320,9 @@ def _within_domain(
     dtype = _contracts.compute_dtype(*data.values())
     losses = function(**data, **options | _poisoned(who, ranges, options, dtype))
     for name, array in data.items():
-        losses = _contracts.spoil_outside(who, name, losses, jnp.asarray(array), domain[name])
+        losses = _contracts.spoil_outside(
+            who, name, losses, jnp.asarray(array), domain[name], judged=name in judges
+        )
     return losses
 
 

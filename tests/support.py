@@ -632,6 +632,11 @@ def mean_of_counted(case, data, options) -> float:
 MANY = 1024
 
 
+def of_thousands(case, data, options):
+    """A few rows over and over."""
+    return taken(case, data, options, np.tile(np.arange(ROWS), MANY))
+
+
 def check_mean_of_many(loss, case, data, options) -> None:
     """A few rows over and over, thousands in all, in float32: the mean, and the slopes by what they share.
 
@@ -642,7 +647,7 @@ def check_mean_of_many(loss, case, data, options) -> None:
     data, options = cast(data, np.float32), cast(options, np.float32)
     shared = [name for name in case.option_gradients if np.shape(options[name])[:1] != (ROWS,)]
     run = mean_and_slopes(loss, tuple(shared))
-    many = taken(case, data, options, np.tile(np.arange(ROWS), MANY))
+    many = of_thousands(case, data, options)
     found, (slopes, _) = run(*many)
     scale = np.max(case.value_scale(data, options))
     close(found, mean_of_counted(case, data, options), scale, 1e-4, dtype=np.float32)

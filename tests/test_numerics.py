@@ -212,12 +212,15 @@ SPECS = [
         log1p_difference,
         (lambda x, _: 1 / (1 + x), lambda _, y: -1 / (1 + y)),
     ),
-    Spec(
-        numerics.bernoulli_nll,
-        bernoulli,
-        lambda z, y: (1 - y) * truth.softplus(z) + y * truth.softplus(-z),
-        (lambda z, y: (1 - y) * truth.sigmoid(z) - y * truth.sigmoid(-z), lambda z, _: -z),
-        against=lambda z, y: max((1 - y) * truth.sigmoid(z), y * truth.sigmoid(-z)),
+    *(
+        Spec(
+            function,
+            bernoulli,
+            lambda z, y: (1 - y) * truth.softplus(z) + y * truth.softplus(-z),
+            (lambda z, y: (1 - y) * truth.sigmoid(z) - y * truth.sigmoid(-z), lambda z, _: -z),
+            against=lambda z, y: max((1 - y) * truth.sigmoid(z), y * truth.sigmoid(-z)),
+        )
+        for function in (numerics.bernoulli_nll, numerics.bernoulli_nll_or_nan)
     ),
     Spec(
         numerics.bernoulli_miss,
@@ -412,6 +415,7 @@ TWO_ARGUMENTS = [
     "power",
     "log1p_difference",
     "bernoulli_nll",
+    "bernoulli_nll_or_nan",
     "bernoulli_miss",
 ]
 
@@ -438,6 +442,22 @@ def test_no_primitive_of_one_argument_hides_a_nan(name, count):
 @pytest.mark.parametrize("point", [(NAN, 0.5), (0.5, NAN), (NAN, 1.0), (0.0, NAN)])
 def test_no_primitive_of_two_arguments_hides_a_nan(name, point, count):
     assert np.isnan(summed(name, count, *point))
+
+
+OUTSIDE_THE_UNIT = [np.nextafter(np.float32(1), np.float32(2)), -np.finfo(np.float32).tiny, 2, -1, INF, -INF]
+
+
+@alone_or_in_a_long_sum
+@pytest.mark.parametrize("label", OUTSIDE_THE_UNIT)
+def test_a_label_that_is_no_probability_has_no_bernoulli_nll(label, count):
+    for logit in (0.0, 17.0, -200.0):
+        assert np.isnan(summed("bernoulli_nll_or_nan", count, logit, label))
+
+
+@pytest.mark.parametrize("label", OUTSIDE_THE_UNIT)
+def test_a_label_that_is_no_probability_has_no_derivative_of_it_either(label):
+    slopes = jax.grad(numerics.bernoulli_nll_or_nan, (0, 1))(np.float32(-200), np.float32(label))
+    assert np.all(np.isnan(slopes))
 
 
 # --- second derivatives where a square would over- or underflow -----------------------------------

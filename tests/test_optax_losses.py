@@ -5,15 +5,14 @@ import doctest
 import functools
 import importlib
 import inspect
-import re
 import sys
 import types
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
 from jax import lax
 
@@ -448,14 +447,7 @@ def test_there_are_examples_of_every_kind():
 
 # --- the differences, as `docs/optax.md` lists them -----------------------------------------------
 
-PAGE = Path(__file__).parents[1] / "docs" / "optax.md"
-EXCEPTIONS = {"TypeError": TypeError, "ValueError": ValueError}
-
-
-def differences():
-    """Its table, a row a tuple: the loss, the call, Optax's answer, ours and why."""
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    return [tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]) for line in lines[2:]]
+(TABLE,) = (rows for _, columns, rows in pages.tables("optax.md") if columns[1] == "call")
 
 
 def answer_of(losses, call):
@@ -465,14 +457,7 @@ def answer_of(losses, call):
         return eval(call.strip("`"), names | {"grad": jax.grad, "jacfwd": jax.jacfwd})
 
 
-def assert_near(answer, told):
-    told = told.replace("−", "-").replace("∞", "inf").replace("NaN", "nan")
-    wanted = np.asarray(eval(told, {"inf": np.inf, "nan": np.nan}))
-    assert np.shape(answer) == wanted.shape
-    np.testing.assert_allclose(np.asarray(answer, float), wanted.astype(float), rtol=5e-3)
-
-
-@pytest.mark.parametrize("row", differences(), ids=lambda row: row[1].strip("`"))
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[1].strip("`"))
 def test_a_difference_is_as_the_table_says(row):
     """Numbers by one program for both: an operation at a time is a program for each."""
     name, call, theirs, here, why = row
@@ -481,8 +466,8 @@ def test_a_difference_is_as_the_table_says(row):
     assert why
     numbers = []
     for losses, told in ((optax.losses, theirs), (ours, here)):
-        if told in EXCEPTIONS:
-            with pytest.raises(EXCEPTIONS[told]):
+        if told in pages.EXCEPTIONS:
+            with pytest.raises(pages.EXCEPTIONS[told]):
                 answer_of(losses, call)
         elif told in {"bfloat16", "float32"}:
             assert answer_of(losses, call) == jnp.dtype(told)
@@ -490,12 +475,12 @@ def test_a_difference_is_as_the_table_says(row):
             numbers.append((losses, told))
     answers = jax.jit(lambda: [answer_of(losses, call) for losses, _ in numbers])()
     for answer, (_, told) in zip(answers, numbers, strict=True):
-        assert_near(answer, told)
+        pages.assert_answers(answer, told)
 
 
 def test_the_page_names_every_loss():
     """Those that differ in nothing are said to."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = pages.read("optax.md")
     assert not [name for name in NAMES if name not in page]
 
 

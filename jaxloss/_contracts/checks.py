@@ -102,12 +102,19 @@ def report(who: str, name: str, array: Array, valid: Array, wanted: object) -> N
     checkify.check(jnp.all(valid), message, value=array.reshape(-1)[first], index=first)
 
 
-def spoil_outside(who: str, name: str, losses: Array, array: Array, domain: Domain) -> Array:
-    """The losses, NaN with NaN derivative where the argument of that row is outside its domain."""
+def spoil_outside(
+    who: str, name: str, losses: Array, array: Array, domain: Domain, *, judged: bool = False
+) -> Array:
+    """The losses, NaN with NaN derivative where the argument of that row is outside its domain.
+
+    `judged` where they are so already: then all that is done is to name it under `jl.checked`.
+    """
     if isinstance(domain, Named) or domain == REAL:
         return losses
     array = array.astype(losses.dtype)
     report(who, name, array, domain.holds(array), domain)
+    if judged:
+        return losses
     margin = domain.margin(array)
     items = tuple(range(losses.ndim, array.ndim))
     return numerics.spoil(losses, jnp.min(margin, axis=items) if items else margin)

@@ -28,6 +28,7 @@ _BRIER_SLOPE, _BRIER_CURVATURE = 8 / 27, 0.15405857012136
         elicits="mean",
     ),
     source="Good (1952), Rational Decisions; torch's BCEWithLogitsLoss for pos_weight.",
+    judges=("labels",),
     peers=(
         "optax.losses.sigmoid_binary_cross_entropy",
         "jaxopt.loss.binary_logistic_loss",
@@ -65,12 +66,13 @@ def cross_entropy(
     """
     logits, labels = paired("binary.cross_entropy", logits=logits, labels=labels)
     if is_off(label_smoothing) and pos_weight is None:
-        return numerics.bernoulli_nll(logits, labels)
+        return numerics.bernoulli_nll_or_nan(logits, labels)
     # Each smoothed from its own side: 1 − successes has lost the digits of a small α.
     successes = labels - label_smoothing * (labels - 0.5)
     failures = (1 - labels) - label_smoothing * (0.5 - labels)
     weight = 1.0 if pos_weight is None else pos_weight
-    return weight * successes * numerics.softplus(-logits) + failures * numerics.softplus(logits)
+    losses = weight * successes * numerics.softplus(-logits) + failures * numerics.softplus(logits)
+    return numerics.spoil(losses, UNIT.margin(labels))
 
 
 @loss(

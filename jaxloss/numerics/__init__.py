@@ -62,6 +62,7 @@ from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
     bernoulli_miss,
     bernoulli_nll,
+    bernoulli_nll_or_nan,
     clipped_square,
     divide,
     log1p_difference,
@@ -111,6 +112,7 @@ __all__ = [
     "bell_depth",
     "bernoulli_miss",
     "bernoulli_nll",
+    "bernoulli_nll_or_nan",
     "beta_nll",
     "binet",
     "binomial_deviance",

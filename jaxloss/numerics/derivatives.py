@@ -78,16 +78,22 @@ def _along(
 def spoil(values: Array, margin: Array) -> Array:
     """`values` where margin ≥ 0; NaN, with NaN derivative, where it is negative.
 
-    The value adds √min(margin, 0), 0 or NaN, for a mask would not fuse into a sum; the derivative
-    compares with the smallest negative number, for the zero would be stored to be shared.
+    The value adds √min(margin, 0), 0 or NaN, for a mask would not fuse into a sum.
     """
     return values + jnp.sqrt(jnp.minimum(margin, 0))
 
 
+def nan_below_zero(margin: Array) -> Array:
+    """1 where margin ≥ 0, NaN where it is negative: what the derivative of a spoiled value is times.
+
+    Compared with the smallest negative number, for the zero would be stored to be shared.
+    """
+    return jnp.where(margin > -jnp.finfo(margin.dtype).tiny, 1, jnp.nan)
+
+
 def _spoil_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (values, margin), (dvalues, _) = primals, tangents
-    smallest = jnp.finfo(margin.dtype).tiny
-    return spoil(values, margin), term(lambda: jnp.where(margin > -smallest, 1, jnp.nan), dvalues)
+    return spoil(values, margin), term(lambda: nan_below_zero(margin), dvalues)
 
 
 spoil.defjvp(_spoil_jvp, symbolic_zeros=True)

@@ -208,7 +208,7 @@ def savage_slope(z, y):
     return -4 * y * mp.exp(2 * y * z) / (1 + mp.exp(2 * y * z)) ** 3
 
 
-LABELS = {"labels": (1, 2.0), "negative labels": (1, -0.5)}
+LABELS = {"labels": (1, 2.0), "negative labels": (1, -0.5), "an infinite label": (1, np.inf)}
 NOT_SIGNS = {"labels": (1, 0.0), "half": (1, 0.5)}
 
 
