@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING, compute_dtype, start_with_rows
 from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
-from jaxloss.numerics import apart, cut, divide
+from jaxloss.numerics import cut, divide, summed
 
 RowLoss = Callable[..., Array]
 
@@ -168,13 +168,16 @@ def _partial_mean(
     if card is not None and card.masks_itself:
         options, where = options | {"where": where}, None
     kept = _kept(who, loss, data, options, where)
+    # One number in, one loss out: cheaper to compute twice than to store in between.
+    alike = card is not None and all(array.ndim == data[0].ndim for array in data)
+    first = None
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.
         # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
         # a stand-in fuses better than the cut.
         small = all(array.ndim <= kept.ndim for array in data)
         shares = card is None or small or CHECKING.get() or any(map(_is_differentiable, options.values()))
-        data, options = _stand_in(data, options, kept) if shares else (_cut_off(data, kept), options)
+        data, first = (data, _first(kept)) if shares else (_cut_off(data, kept), None)
     static = {name: value for name, value in options.items() if not isinstance(value, Array)}
     traced = {name: value for name, value in options.items() if name not in static}
 
@@ -183,17 +186,17 @@ def _partial_mean(
         start_with_rows(who, data, losses.shape, _FIX)
         return losses.astype(compute_dtype(losses))
 
-    if (
-        card is not None
-        and kept is None
-        and weights is None
-        and all(array.ndim == data[0].ndim for array in data)
-    ):
-        # One number in, one loss out: cheaper to compute twice than to store in between.
-        size = jax.eval_shape(rows, data, traced).size
-        total = apart(lambda data, traced: jnp.sum(rows(data, traced)))(data, traced)
-        return PartialMean(total, jnp.asarray(size, total.dtype))
-    return _weighted(who, rows(data, traced), kept, weights)
+    weights, weight = _weights_of(who, weights, kept, jax.eval_shape(rows, data, traced))
+
+    def weighted(
+        data: tuple[Array, ...], traced: dict[str, Array], kept: Any, first: Any, weights: Any
+    ) -> Array:
+        losses = rows(*_stand_in(data, traced, kept, first)) if first else rows(data, traced)
+        losses = losses if weights is None else losses * weights
+        return losses if kept is None else jnp.where(kept, losses, 0)
+
+    total = summed(weighted) if alike else lambda *args: jnp.sum(weighted(*args))
+    return PartialMean(total(data, traced, kept, first, weights), weight)
 
 
 def _fused(
@@ -239,17 +242,17 @@ def _kept(
     return mask if counted is None else mask & counted
 
 
-def _weighted(who: str, losses: Array, kept: Array | None, weights: Any) -> PartialMean:
-    """Σwℓ and Σw, where a removed row counts as nothing, whatever its loss or weight."""
+def _weights_of(
+    who: str, weights: Any, kept: Array | None, losses: jax.ShapeDtypeStruct
+) -> tuple[Array | None, Array]:
+    """The weights of the rows, None where all that are kept weigh 1, and what they weigh together."""
     if weights is not None:
         weights = _weights(who, weights, losses)
+        weights = weights if kept is None else jnp.where(kept, weights, 0)
+        return weights, jnp.sum(weights)
     if kept is not None:
-        losses = jnp.where(kept, losses, 0)
-        weights = kept if weights is None else jnp.where(kept, weights, 0)
-    if weights is None:
-        return PartialMean(jnp.sum(losses), jnp.asarray(losses.size, losses.dtype))
-    weighted = losses if weights.dtype == jnp.bool_ else losses * weights
-    return PartialMean(jnp.sum(weighted), jnp.sum(weights, dtype=losses.dtype))
+        return None, jnp.sum(kept, dtype=losses.dtype)
+    return None, jnp.asarray(losses.size, losses.dtype)
 
 
 def _cut_off(data: tuple[Array, ...], kept: Array) -> tuple[Array, ...]:
@@ -267,8 +270,22 @@ def _over_items(kept: Array, array: Array) -> Array:
     return kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
 
 
+class _First(NamedTuple):
+    """Where the first row that is kept stands; the first of all where none is."""
+
+    place: tuple[Any, ...]
+    any_kept: Array
+
+
+def _first(kept: Array) -> _First:
+    # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
+    flat = lax.optimization_barrier(kept).reshape(-1)
+    place = jnp.unravel_index(jnp.argmax(flat), kept.shape) if kept.ndim else ()
+    return _First(place, kept[place])
+
+
 def _stand_in(
-    data: tuple[Array, ...], options: dict[str, Any], kept: Array
+    data: tuple[Array, ...], options: dict[str, Any], kept: Array, first: _First
 ) -> tuple[tuple[Array, ...], dict[str, Any]]:
     """Put a kept row in the place of every removed one, out of reach of any derivative.
 
@@ -277,10 +294,7 @@ def _stand_in(
     kept row lies in the loss's domain whatever the loss is. Where none is kept, one half does, and
     the hyperparameters are cut off as well.
     """
-    # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
-    flat = lax.optimization_barrier(kept).reshape(-1)
-    first = jnp.unravel_index(jnp.argmax(flat), kept.shape) if kept.ndim else ()
-    any_kept = kept[first]
+    place, any_kept = first
 
     def shared(value: Any) -> Any:
         differentiable = _is_differentiable(value)
@@ -290,7 +304,7 @@ def _stand_in(
         if array.ndim == 0:
             return shared(array)
         half = 0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0
-        spare = lax.stop_gradient(jnp.where(any_kept, array[first], jnp.asarray(half, array.dtype)))
+        spare = lax.stop_gradient(jnp.where(any_kept, array[place], jnp.asarray(half, array.dtype)))
         return jnp.where(_over_items(kept, array), array, jnp.broadcast_to(spare, array.shape))
 
     # An option of one number a row goes with it: a target stands in beside its own trials.
@@ -337,7 +351,7 @@ def _mask(who: str, where: Any, rows: tuple[int, ...]) -> Array:
     return _over_rows(who, "where", mask, rows)
 
 
-def _weights(who: str, weights: Any, losses: Array) -> Array:
+def _weights(who: str, weights: Any, losses: Array | jax.ShapeDtypeStruct) -> Array:
     weights = jnp.asarray(weights)
     if not (jnp.issubdtype(weights.dtype, jnp.floating) or jnp.issubdtype(weights.dtype, jnp.integer)):
         fix = "pass a mask as `where`" if weights.dtype == jnp.bool_ else "pass real numbers"

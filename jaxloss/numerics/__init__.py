@@ -28,7 +28,7 @@ from jaxloss.numerics.classes import (
 )
 from jaxloss.numerics.costs import poly_surprise, saturated
 from jaxloss.numerics.degrees import power_divergence, renyi_divergence
-from jaxloss.numerics.derivatives import apart, cut, spoil, whole
+from jaxloss.numerics.derivatives import cut, spoil, summed, whole
 from jaxloss.numerics.deviances import (
     binomial_deviance,
     binomial_deviance_of_logits,
@@ -107,7 +107,6 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
     "alignment_surprise",
-    "apart",
     "barron",
     "bell_depth",
     "bernoulli_miss",
@@ -190,6 +189,7 @@ __all__ = [
     "square_over",
     "squared_distances",
     "squared_leads",
+    "summed",
     "surplus_entropy",
     "surprise",
     "surprise_and_log_normaliser",

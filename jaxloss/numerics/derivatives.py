@@ -19,8 +19,8 @@ def term(factor: Callable[[], Array], tangent: Any) -> Array | float:
     return 0.0 if isinstance(tangent, SymbolicZero) else factor() * tangent
 
 
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose value and whose derivative share no array when compiled for a CPU.
+def summed(rows: Callable[..., Array]) -> Callable[..., Array]:
+    """Σ rows(...), a sum whose value and whose derivative share no array when compiled for a CPU.
 
     XLA's CPU compiler stores what both read (a residual, even a broadcast constant) as an array of its
     own, and a reduction then runs over stored arrays: ten times the time of reading the data twice.
@@ -28,23 +28,43 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     such as every `jnp.where`, are inlined as ever: else each of them would store what it is given.
     """
 
-    def within(*args: Any) -> Any:
-        with set_xla_metadata(inlineable=None):
-            return function(*args)
+    def total(*args: Any) -> Array:
+        return jnp.sum(rows(*args))
 
-    def alone(*args: Any) -> Any:
+    def within(*args: Any) -> Array:
+        with set_xla_metadata(inlineable=None):
+            return jnp.sum(_settled(rows, *args))
+
+    def alone(*args: Any) -> Array:
         with set_xla_metadata(inlineable="false"):
             return jax.jit(within)(*args)
 
     @jax.custom_jvp
-    def call(*args: Any) -> Any:
-        return lax.platform_dependent(*args, cpu=alone, default=function)
+    def call(*args: Any) -> Array:
+        return lax.platform_dependent(*args, cpu=alone, default=total)
 
     def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-        return call(*primals), _along(function, primals, tangents)[1]
+        return call(*primals), _along(total, primals, tangents)[1]
 
     call.defjvp(rule, symbolic_zeros=True)
     return call
+
+
+def _settled(rows: Callable[..., Array], *args: Any) -> Array:
+    """The rows; where their formula makes a choice, as an array of their own before they are added up.
+
+    XLA's CPU sums take the last steps of a formula into themselves, back to the choices in it, and what
+    these choose from is stored: three arrays for one, or twenty. A choice at the end leaves them nothing.
+    """
+    formula = jax.make_jaxpr(rows)(*args)
+    values = rows(*args)
+    return jnp.where(values == values, values, jnp.nan) if _chooses(formula.jaxpr) else values
+
+
+def _chooses(jaxpr: Any) -> bool:
+    parts = (part for equation in jaxpr.eqns for part in jax.tree.leaves(list(equation.params.values())))
+    inner = (getattr(part, "jaxpr", None) for part in parts)
+    return any(e.primitive is lax.select_n_p for e in jaxpr.eqns) or any(map(_chooses, filter(None, inner)))
 
 
 def whole(function: Callable[..., Any]) -> Callable[..., Any]:
