@@ -14,7 +14,8 @@ from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING, compute_dtype, start_with_rows
 from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
-from jaxloss.numerics import cut, divide, summed
+from jaxloss._removed import cut_off, is_differentiable, kept_row, stand_in
+from jaxloss.numerics import divide, summed
 
 RowLoss = Callable[..., Array]
 
@@ -170,14 +171,14 @@ def _partial_mean(
     kept = _kept(who, loss, data, options, where)
     # One number in, one loss out: cheaper to compute twice than to store in between.
     alike = card is not None and all(array.ndim == data[0].ndim for array in data)
-    first = None
+    row = None
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.
         # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
         # a stand-in fuses better than the cut.
         small = all(array.ndim <= kept.ndim for array in data)
-        shares = card is None or small or CHECKING.get() or any(map(_is_differentiable, options.values()))
-        data, first = (data, _first(kept)) if shares else (_cut_off(data, kept), None)
+        shares = card is None or small or CHECKING.get() or any(map(is_differentiable, options.values()))
+        data, row = (data, kept_row(kept)) if shares else (cut_off(data, kept), None)
     static = {name: value for name, value in options.items() if not isinstance(value, Array)}
     traced = {name: value for name, value in options.items() if name not in static}
 
@@ -189,14 +190,14 @@ def _partial_mean(
     weights, weight = _weights_of(who, weights, kept, jax.eval_shape(rows, data, traced))
 
     def weighted(
-        data: tuple[Array, ...], traced: dict[str, Array], kept: Any, first: Any, weights: Any
+        data: tuple[Array, ...], traced: dict[str, Array], kept: Any, row: Any, weights: Any
     ) -> Array:
-        losses = rows(*_stand_in(data, traced, kept, first)) if first else rows(data, traced)
+        losses = rows(data, traced) if row is None else rows(*stand_in(data, traced, kept, row))
         losses = losses if weights is None else losses * weights
         return losses if kept is None else jnp.where(kept, losses, 0)
 
     total = summed(weighted) if alike else lambda *args: jnp.sum(weighted(*args))
-    return PartialMean(total(data, traced, kept, first, weights), weight)
+    return PartialMean(total(data, traced, kept, row, weights), weight)
 
 
 def _fused(
@@ -253,68 +254,6 @@ def _weights_of(
     if kept is not None:
         return None, jnp.sum(kept, dtype=losses.dtype)
     return None, jnp.asarray(losses.size, losses.dtype)
-
-
-def _cut_off(data: tuple[Array, ...], kept: Array) -> tuple[Array, ...]:
-    """Let no derivative into a removed row. Its value is left as it is, so the data are read in place."""
-    return tuple(
-        cut(array, _over_items(kept, array)) if _is_differentiable(array) else array for array in data
-    )
-
-
-def _is_differentiable(value: Any) -> bool:
-    return isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.inexact)
-
-
-def _over_items(kept: Array, array: Array) -> Array:
-    return kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
-
-
-class _First(NamedTuple):
-    """Where the first row that is kept stands; the first of all where none is."""
-
-    place: tuple[Any, ...]
-    any_kept: Array
-
-
-def _first(kept: Array) -> _First:
-    # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
-    flat = lax.optimization_barrier(kept).reshape(-1)
-    place = jnp.unravel_index(jnp.argmax(flat), kept.shape) if kept.ndim else ()
-    return _First(place, kept[place])
-
-
-def _stand_in(
-    data: tuple[Array, ...], options: dict[str, Any], kept: Array, first: _First
-) -> tuple[tuple[Array, ...], dict[str, Any]]:
-    """Put a kept row in the place of every removed one, out of reach of any derivative.
-
-    Cutting off its own derivative is not enough where rows share something to differentiate, a
-    hyperparameter or what a lambda closes over: the row's part in that may be NaN, and 0·NaN is NaN. A
-    kept row lies in the loss's domain whatever the loss is. Where none is kept, one half does, and
-    the hyperparameters are cut off as well.
-    """
-    place, any_kept = first
-
-    def shared(value: Any) -> Any:
-        differentiable = _is_differentiable(value)
-        return jnp.where(any_kept, value, lax.stop_gradient(value)) if differentiable else value
-
-    def rowwise(array: Array) -> Array:
-        if array.ndim == 0:
-            return shared(array)
-        half = 0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0
-        spare = lax.stop_gradient(jnp.where(any_kept, array[place], jnp.asarray(half, array.dtype)))
-        return jnp.where(_over_items(kept, array), array, jnp.broadcast_to(spare, array.shape))
-
-    # An option of one number a row goes with it: a target stands in beside its own trials.
-    single = kept.ndim and all(array.ndim == kept.ndim for array in data)
-
-    def option(value: Any) -> Any:
-        of_rows = single and isinstance(value, Array) and value.shape == kept.shape
-        return rowwise(value) if of_rows else shared(value)
-
-    return tuple(map(rowwise, data)), jax.tree.map(option, options)
 
 
 # --- what the caller gave ---------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""How a removed row is kept out of every value and every derivative, whatever it holds."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AxisType
+
+from jaxloss.numerics import cut
+
+
+def cut_off(data: tuple[Array, ...], kept: Array) -> tuple[Array, ...]:
+    """Let no derivative into a removed row. Its value is left as it is, so the data are read in place."""
+    return tuple(
+        cut(array, _over_items(kept, array)) if is_differentiable(array) else array for array in data
+    )
+
+
+def is_differentiable(value: Any) -> bool:
+    """Whether it is an array that may have a derivative."""
+    return isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.inexact)
+
+
+def _over_items(kept: Array, array: Array) -> Array:
+    return kept.reshape(kept.shape + (1,) * (array.ndim - kept.ndim))
+
+
+class KeptRow(NamedTuple):
+    """Where one of the rows that are kept stands, and whether there is one."""
+
+    place: tuple[Array, ...]
+    exists: Array
+
+
+def kept_row(kept: Array) -> KeptRow:
+    """One row that is kept, or any where none is."""
+    # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
+    mask = lax.optimization_barrier(kept)
+    if _is_spread(kept):
+        nth = 1 + lax.iota(jnp.int32, kept.size).reshape(kept.shape)
+        last = jnp.max(mask.astype(jnp.int32) * nth)
+        return KeptRow(jnp.unravel_index(jnp.maximum(last, 1) - 1, kept.shape), last > 0)
+    index = lax.platform_dependent(mask.reshape(-1), cpu=_first_true, default=jnp.argmax)
+    place = jnp.unravel_index(index, kept.shape) if kept.ndim else ()
+    return KeptRow(place, kept[place])
+
+
+def _first_true(flat: Array) -> Array:
+    """`jnp.argmax` of flags, which on a CPU reads all, one by one: here up to the first that is set."""
+    size = min(flat.size, 4096)
+
+    def none_yet(start: Array) -> Array:
+        return (start < flat.size - size) & ~jnp.any(lax.dynamic_slice(flat, (start,), (size,)))
+
+    start = lax.while_loop(none_yet, lambda start: jnp.minimum(start + size, flat.size - size), 0)
+    return start + jnp.argmax(lax.dynamic_slice(flat, (start,), (size,)))
+
+
+def _is_spread(array: Array) -> bool:
+    """Whether it lies on a mesh of explicit axes, where JAX refuses to index what is spread over devices."""
+    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
+
+
+def _row_at(place: tuple[Array, ...], array: Array) -> Array:
+    if not _is_spread(array):
+        return array[place]
+    rows = array.shape[: len(place)]
+    here = jnp.ones(rows, bool)
+    for axis, index in enumerate(place):
+        here &= lax.broadcasted_iota(index.dtype, rows, axis) == index
+    alone = jnp.where(_over_items(here, array), array, jnp.zeros((), array.dtype))
+    return jnp.sum(alone, axis=tuple(range(len(place))), dtype=array.dtype)
+
+
+def stand_in(
+    data: tuple[Array, ...], options: dict[str, Any], kept: Array, row: KeptRow
+) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """Put a kept row in the place of every removed one, out of reach of any derivative.
+
+    Cutting off its own derivative is not enough where rows share something to differentiate, a
+    hyperparameter or what a lambda closes over: the row's part in that may be NaN, and 0·NaN is NaN. A
+    kept row lies in the loss's domain whatever the loss is. Where none is kept, one half does, and
+    the hyperparameters are cut off as well.
+    """
+
+    def shared(value: Any) -> Any:
+        return jnp.where(row.exists, value, lax.stop_gradient(value)) if is_differentiable(value) else value
+
+    def rowwise(array: Array) -> Array:
+        if array.ndim == 0:
+            return shared(array)
+        half = jnp.asarray(0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0, array.dtype)
+        spare = lax.stop_gradient(jnp.where(row.exists, _row_at(row.place, array), half))
+        return jnp.where(_over_items(kept, array), array, jnp.expand_dims(spare, tuple(range(kept.ndim))))
+
+    # An option of one number a row goes with it: a target stands in beside its own trials.
+    single = kept.ndim and all(array.ndim == kept.ndim for array in data)
+
+    def option(value: Any) -> Any:
+        of_rows = single and isinstance(value, Array) and value.shape == kept.shape
+        return rowwise(value) if of_rows else shared(value)
+
+    return tuple(map(rowwise, data)), jax.tree.map(option, options)
