@@ -480,6 +480,23 @@ def test_the_curvature_of_bernoulli_nll_is_that_of_softplus_however_certain():
     np.testing.assert_allclose(got, 1 / (4 * np.cosh(z / 2) ** 2), rtol=1e-5, atol=1e-38)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 3.0])
+def test_what_a_focal_loss_fades_by_has_its_curvatures_however_certain(exponent):
+    def cost(z, y, exponent):  # of hard labels as small as the miss is: its square is no float32
+        return numerics.bernoulli_fading(z, y, exponent) * numerics.bernoulli_nll(z, y)
+
+    slopes = jax.grad(cost, (0, 2))
+    z, y = pairs(np.array([-85.0, -60.0, -17.0, 0.0, 3.0, 60.0, 85.0]), np.array([0.0, 1e-6, 0.3, 1.0]))
+    for nested in (jax.jacfwd, jax.jacrev):
+        curvatures = jax.jit(jax.vmap(nested(slopes, (0, 2))))
+        single, double = (
+            np.array(curvatures(*(a.astype(dtype) for a in (z, y, np.full_like(z, exponent)))))
+            for dtype in (np.float32, np.float64)
+        )
+        assert np.all(np.isfinite(single))
+        np.testing.assert_allclose(single[0, 0], double[0, 0], rtol=2e-5, atol=1e-36)
+
+
 def test_a_power_of_a_small_number_has_its_second_derivative():
     x, exponent = 1e-22, np.array([0.0, 0.5, 1.0])
     curvature = jax.jit(jax.vmap(jax.grad(jax.grad(numerics.power)), (None, 0)))

@@ -161,3 +161,10 @@ def test_learning_the_power_descends_through_one_and_two():
     for power in (1.0, 2.0):
         around = [slope(3.0, 2.0, power + step) for step in (-1e-8, 0.0, 1e-8)]
         np.testing.assert_allclose(around, float(by_hand.tweedie_in_power(mpf(3), mpf(2), power)), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("mean", "target"), [(1e25, 3e25), (3e19, 1e-6), (1e-25, 1.5e-25), (2e-21, 1.5e-34)])
+def test_the_slopes_of_gamma_deviance_square_no_mean(mean, target):
+    slopes = jax.jit(jax.grad(numerics.gamma_deviance, (0, 1)))(np.float32(mean), np.float32(target))
+    exact = (mean - target) / mean / mean, (target - mean) / mean / target
+    np.testing.assert_allclose(slopes, exact, rtol=1e-6)

@@ -121,6 +121,16 @@ def test_the_second_derivatives_in_alpha_are_differences_of_the_first(of_alpha):
         np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.parametrize("nested", [jax.jacfwd, jax.jacrev])
+def test_small_residuals_and_any_alpha_have_all_second_derivatives(nested):
+    alphas = np.float32([-INF, -1e9, -2, 0, 1e-7, 1, 2 - 1e-6, 2.1, 4, INF])
+    x, alpha = (grid.ravel() for grid in np.meshgrid(np.float32([0, 1e-20, 1e-10, 1e-3, 1]), alphas))
+    curvatures = as_users_do(jax.vmap(nested(jax.grad(numerics.barron, (0, 1, 2)), (0, 1, 2))))
+    found = np.array(curvatures(x, np.ones_like(x), alpha))
+    assert np.all(np.isfinite(found))
+    np.testing.assert_allclose(found[0, 0, x < 1e-5], 1, rtol=1e-6)
+
+
 def test_alpha_and_scale_are_learned_and_the_location_found_among_outliers():
     random = np.random.default_rng(5)
     targets = np.concatenate([3 + 0.5 * random.normal(size=160), 40 + 10 * random.normal(size=40)])

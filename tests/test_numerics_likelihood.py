@@ -352,6 +352,24 @@ def test_of_no_count_two_remainders_cancel_whatever_the_compiler_makes_of_them()
     np.testing.assert_allclose(run(mean, dispersion, np.zeros_like(mean)), mean, rtol=1e-6)
 
 
+FAR_OUT = {  # a share of 1 in float32: log(1 − share) has an infinite slope there
+    "outliers of student's t": (numerics.heavy_tail, (5e3, 0.2, 0.7)),
+    "no count where many were likely": (lambda *a: numerics.negative_binomial_nll(*a, 0.0), (1e4, 3e4)),
+}
+
+
+@pytest.mark.parametrize("name", FAR_OUT)
+def test_far_out_the_curvatures_are_the_same_in_both_modes(name):
+    function, point = FAR_OUT[name]
+    slopes = jax.grad(function, tuple(range(len(point))))
+    forward, reverse = (
+        np.array(as_users_do(nested(slopes, tuple(range(len(point)))))(*map(np.float32, point)))
+        for nested in (jax.jacfwd, jax.jacrev)
+    )
+    assert np.all(np.isfinite(reverse))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-5)
+
+
 def test_half_the_mean_gap_holds_no_table_of_pairs():
     run = as_users_do(jax.grad(lambda x: jnp.sum(numerics.half_mean_gap(x))))
     count = 4096

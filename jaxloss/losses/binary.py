@@ -155,7 +155,7 @@ def focal(
     """
     logits, labels = paired("binary.focal", logits=logits, labels=labels)
     entropy = numerics.bernoulli_nll(logits, labels)
-    faded = numerics.power(numerics.bernoulli_miss(logits, labels), gamma) * entropy
+    faded = numerics.bernoulli_fading(logits, labels, gamma) * entropy
     return faded if alpha is None else faded * (alpha * labels + (1 - alpha) * (1 - labels))
 
 

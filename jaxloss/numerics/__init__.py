@@ -60,6 +60,7 @@ from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_po
 from jaxloss.numerics.labels import clipped_softplus, softmax
 from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
+    bernoulli_fading,
     bernoulli_miss,
     bernoulli_nll,
     bernoulli_nll_or_nan,
@@ -109,6 +110,7 @@ __all__ = [
     "alignment_surprise",
     "barron",
     "bell_depth",
+    "bernoulli_fading",
     "bernoulli_miss",
     "bernoulli_nll",
     "bernoulli_nll_or_nan",

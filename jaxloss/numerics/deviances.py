@@ -90,8 +90,11 @@ def gamma_deviance(mean: Array, target: Array) -> Array:
 
 def _gamma_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (mean, target), (dmean, dtarget) = primals, tangents
-    by_mean = term(lambda: (mean - target) / mean / mean, dmean)
-    return gamma_deviance(mean, target), by_mean + term(lambda: (target - mean) / mean / target, dtarget)
+    # By a reciprocal: the compiler makes (x/μ)/μ into x/μ², which over- or underflows.
+    by_mean = term(lambda: (mean - target) / mean * (1 / mean), dmean)
+    return gamma_deviance(mean, target), by_mean + term(
+        lambda: (target - mean) / mean * (1 / target), dtarget
+    )
 
 
 gamma_deviance.defjvp(_gamma_jvp, symbolic_zeros=True)

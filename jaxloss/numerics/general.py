@@ -45,8 +45,8 @@ class _Shape(NamedTuple):
 def _shape(x: Array, scale: Array, alpha: Array) -> _Shape:
     limits = jnp.finfo(x.dtype)
     scale = jnp.asarray(scale, x.dtype)
-    # To the last digit ±∞ is the largest number, and beside 2 (but for 2 itself) β is no less than eps.
-    alpha = jnp.clip(jnp.asarray(alpha, x.dtype), -limits.max, limits.max)
+    # To the last digit ±∞ is a number whose double is finite; beside 2 (but for 2 itself) β is eps or more.
+    alpha = jnp.clip(jnp.asarray(alpha, x.dtype), -limits.max / 4, limits.max / 4)
     beta = jnp.maximum(jnp.abs(alpha - 2), limits.eps)
     width = scale * jnp.sqrt(beta)
     huge = jnp.abs(x) > width * 2.0 ** int(0.8 * limits.maxexp)
@@ -56,7 +56,9 @@ def _shape(x: Array, scale: Array, alpha: Array) -> _Shape:
     log_h = jnp.log1p(jnp.where(huge, shrunk, smooth_abs(jnp.where(huge, 1, y)))) - jnp.log(shrink)
     near, w = jnp.abs(y) < shrink, x / scale
     z = jnp.where(near, y * y, 1)
-    flattened = jnp.where(z == 0, 1, jnp.log1p(z) / jnp.where(z == 0, 1, z))
+    # Of a z so small log(1 + z)/z is 1; autodiff of it divides by z², which underflows.
+    small = z < limits.eps
+    flattened = jnp.where(small, 1, jnp.log1p(z) / jnp.where(small, 1, z))
     bent = jnp.where(near, w * (w * flattened), 2 * beta * log_h)
     return _Shape(w, alpha, beta, near, y / shrunk, shrunk, shrink, log_h, bent)
 

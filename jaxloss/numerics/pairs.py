@@ -1,5 +1,6 @@
 """Products, ratios and logarithms of two numbers, where one of them meets zero or the other."""
 
+import math
 from typing import Any
 
 import jax
@@ -178,6 +179,68 @@ def _bernoulli_miss_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any])
 
 
 bernoulli_miss.defjvp(_bernoulli_miss_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def bernoulli_fading(logits: Array, labels: Array, exponent: Array) -> Array:
+    """`bernoulli_miss` to a power, q^γ, γ ≥ 0; ∂/∂z = γ q^γ ∂log q/∂z, ∂/∂γ = q^γ log q.
+
+    By the logarithm, for where γ < 1 and q is 1e-26 the second derivative of q^γ in q is no float32; that
+    in z is γ² q^γ.
+    """
+    return jnp.power(bernoulli_miss(logits, labels), exponent)
+
+
+def _bernoulli_fading_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]
+) -> tuple[Array, Any]:
+    (z, y, exponent), (dz, dy, dexponent) = primals, tangents
+    faded, miss = bernoulli_fading(z, y, exponent), bernoulli_miss(z, y)
+    if not isinstance(dz, SymbolicZero):
+        dz = jnp.where(jnp.abs(z) > 800, 0, dz)  # as for `bernoulli_miss`
+
+    def of_labels() -> Array:
+        return divide(exponent * jnp.where(miss == 0, 0, faded), miss) * -jnp.tanh(0.5 * z)
+
+    from_logits = term(lambda: exponent * (faded * _log_miss_slope(z, y)), dz)
+    of_exponent = term(lambda: faded * jnp.log(jnp.where(miss == 0, 1, miss)), dexponent)
+    return faded, from_logits + term(of_labels, dy) + of_exponent
+
+
+bernoulli_fading.defjvp(_bernoulli_fading_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _log_miss_slope(z: Array, y: Array) -> Array:
+    """∂/∂z of log q, q = (1 − y) σ(z) + y σ(−z): (1 − 2y) σ(z) σ(−z) / q, between −1 and 1.
+
+    Derivatives −(1 − 2y) σ(z) σ(−z) ((1 − y) σ(z)² − y σ(−z)²) / q² and −σ(z) σ(−z) / q².
+    """
+    decayed, _, _, share = _of_miss(z, y)
+    return (1 - 2 * y) * share / (1 + decayed)
+
+
+def _of_miss(z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
+    """d = e^−|z|; l, with q = (l + (1 − l) d)/(1 + d); l/d; and 1/(l/d + 1 − l), which is d/((1 + d) q)."""
+    decayed = jnp.exp(-jnp.minimum(jnp.abs(z), -math.log(jnp.finfo(z.dtype).tiny)))  # l/d is a float
+    likelier = jnp.where(z < 0, y, 1 - y)
+    odds = likelier / decayed
+    return decayed, likelier, odds, 1 / (odds + (1 - likelier))
+
+
+def _log_miss_slope_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (z, y), (dz, dy) = primals, tangents
+    decayed, likelier, odds, share = _of_miss(z, y)
+
+    def of_logits() -> Array:
+        bent = (odds - (1 - likelier) * decayed) * share * share
+        return jnp.where(z < 0, 1, -1) * (1 - 2 * y) * bent / jnp.square(1 + decayed)
+
+    of_labels = term(lambda: -(share / decayed) * share, dy)
+    return _log_miss_slope(z, y), term(of_logits, dz) + of_labels
+
+
+_log_miss_slope.defjvp(_log_miss_slope_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp

@@ -145,7 +145,8 @@ def _heavy_tail_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, An
 
     def slope() -> Array:
         # −log(1 − q) is log(1 + x²/(ν s²)).
-        excess = jnp.where(share < 0.5, log1p_excess(-share), log1p_square(x, width) - share)
+        near = log1p_excess(-jnp.minimum(share, 0.5))  # of a share that rounds to 1 it has an infinite slope
+        excess = jnp.where(share < 0.5, near, log1p_square(x, width) - share)
         return 0.5 * (excess - share / df)
 
     from_x = term(lambda: (df + 1) * (a / total / larger), dx)
@@ -253,7 +254,7 @@ def _overdispersed(mean: Array, dispersion: Array, counts: Array) -> tuple[Array
     mean_more, count_more = dispersion * mean, dispersion * counts
     over = dispersion * (counts - mean) / (1 + mean_more)
     apart = over - (jnp.log1p(count_more) - jnp.log1p(mean_more))
-    return dispersion, over, jnp.where(over < -0.5, apart, log1p_excess(over))
+    return dispersion, over, jnp.where(over < -0.5, apart, log1p_excess(jnp.maximum(over, -0.5)))
 
 
 def _negative_binomial_nll_jvp(

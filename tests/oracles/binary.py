@@ -291,7 +291,10 @@ CASES = (
     ),
     soft_case(
         "binary.focal/options",
-        each(gamma=number(0.0, 1.0, 2.0, low=0.1, high=5.0), alpha=number(0.0, 1.0, 0.25, low=0.0, high=1.0)),
+        each(
+            gamma=number(0.0, 0.5, 1.0, 2.0, low=0.1, high=5.0),
+            alpha=number(0.0, 1.0, 0.25, low=0.0, high=1.0),
+        ),
         value=focal,
         gradient=focal_slope,
         scale=focal_scale,
