@@ -334,9 +334,8 @@ def _one_a_row(
     wanted = jnp.shape(data[first])
     if losses.shape != wanted[: losses.ndim]:
         given = ", ".join(f"`{name}` {jnp.shape(a)}" for name, a in options.items() if np.ndim(a))
-        msg = (
-            f"{who}: {given} must not broadcast beyond the rows of `{first}` {wanted}; squeeze the last axis."
-        )
+        fix = "squeeze its last axis, or `jax.vmap` over it"
+        msg = f"{who}: {given} must not broadcast beyond the rows of `{first}` {wanted}; {fix}."
         raise ValueError(msg)
 
 
