@@ -319,11 +319,24 @@ def _within_domain(
     data = dict(zip(domain, args, strict=False)) | {n: options.pop(n) for n in domain if n in options}
     dtype = _contracts.compute_dtype(*data.values())
     losses = function(**data, **options | _poisoned(who, ranges, options, dtype))
+    _one_a_row(who, losses, next(iter(domain)), data, options)
     for name, array in data.items():
         losses = _contracts.spoil_outside(
             who, name, losses, jnp.asarray(array), domain[name], judged=name in judges
         )
     return losses
+
+
+def _one_a_row(
+    who: str, losses: Array, first: str, data: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Refuse an option that has made more losses than there are rows: (n, 1) beside n of them makes n²."""
+    wanted = jnp.shape(data[first])
+    if losses.shape != wanted[: losses.ndim]:
+        given = ", ".join(f"`{name}` {jnp.shape(a)}" for name, a in options.items() if np.ndim(a))
+        fix = "squeeze its last axis, or `jax.vmap` over it"
+        msg = f"{who}: {given} must not broadcast beyond the rows of `{first}` {wanted}; {fix}."
+        raise ValueError(msg)
 
 
 def _poisoned(

@@ -297,6 +297,10 @@ def test_torch_stops_the_cross_entropy_of_probabilities_at_a_hundred():
 # What the test command does not install, to look up a name in.
 _LEFT_OUT = {
     "tensorflow_addons": "TensorFlow Addons is archived, and needs all of TensorFlow",
+    "monai": "MONAI is built for medical images, and needs torch",
+    "neuralop": "neuraloperator needs torch and more",
+    "robust_loss_pytorch": "robust_loss_pytorch is the repository of a paper, and needs torch",
+    "torchvision": "torchvision is built for one torch",
     "torchaudio": "torchaudio is built for one torch, and its loss is not torch's own",
 }
 

@@ -1,9 +1,11 @@
 """`docs/peers.md`, line by line: each loss of torch, Keras, jaxopt, scikit-learn and SciPy beside ours."""
 
 import functools
+import importlib
 import inspect
 import os
 import re
+import sys
 import warnings
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pages
 import pytest
-from jax.scipy.special import gammaln
+from jax.scipy.special import gammaln, logit
 
 import jaxloss as jl
 
@@ -70,6 +72,7 @@ def arrays():
         "pixels": np.eye(3)[rng.integers(0, 3, (3, 4, 5))],
         "frames": rng.normal(size=(6, 12, 5)),
         "words": rng.integers(1, 5, (6, 4)),
+        "kernel": rng.normal(size=(4, 5)),
     }
 
 
@@ -89,6 +92,7 @@ COMPUTED = [
     "third",
     "images",
     "frames",
+    "kernel",
 ]
 FAMILIES = {name: vars(jl)[name] for name in {card.split(".")[0] for card in jl._loss.CARDS}}
 OURS = FAMILIES | {
@@ -99,8 +103,23 @@ OURS = FAMILIES | {
     "cholesky": jnp.linalg.cholesky,
     "squares": lambda a, b: jnp.sum((a - b) ** 2, axis=-1),
     "logsumexp": jax.nn.logsumexp,
+    "logit": logit,
+    "minimum": jnp.minimum,
+    "stack": jnp.stack,
+    "fused": jl.fused,
 }
-FUNCTIONS = {"log": jnp.log, "exp": jnp.exp, "sqrt": jnp.sqrt, "ones": jnp.ones, "inf": jnp.inf}
+FUNCTIONS = {
+    "log": jnp.log,
+    "exp": jnp.exp,
+    "sqrt": jnp.sqrt,
+    "ones": jnp.ones,
+    "inf": jnp.inf,
+    "pi": jnp.pi,
+    "array": jnp.array,
+    "arange": jnp.arange,
+    "softmax": jax.nn.softmax,
+    "concatenate": jnp.concatenate,
+}
 
 
 def array(values, dtype=None):
@@ -146,7 +165,8 @@ def torchs():
     torch = pytest.importorskip("torch", reason="the peer is torch: `pip install torch`")
     names = ("tensor", "log", "exp", "log_softmax", "inf")
     squares = {"squares": lambda a, b: ((a - b) ** 2).sum(-1)}
-    return vars(torch.nn) | {name: getattr(torch, name) for name in names} | squares
+    found = vars(torch.nn) | {"functional": torch.nn.functional}
+    return found | {name: getattr(torch, name) for name in names} | squares
 
 
 @rows_of("torch.nn")
@@ -180,7 +200,7 @@ def kerass():
     keras = pytest.importorskip("keras", reason="the peer is Keras: `pip install keras`")
     if keras.config.backend() != "jax":
         pytest.skip("Keras was imported before with another backend")
-    return vars(keras.losses) | {"softmax": jax.nn.softmax, "unit": unit}
+    return vars(keras.losses) | {"unit": unit, "sigmoid": jax.nn.sigmoid}
 
 
 @pytest.fixture
@@ -212,11 +232,13 @@ def jaxopts():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it says that it is no longer developed
         module = pytest.importorskip("jaxopt.loss", reason="the peer is jaxopt: `pip install jaxopt`")
+        from jaxopt import objective
     losses = {name: found for name, found in vars(module).items() if name.endswith("_loss")}
-    return losses | {"vmap": jax.vmap, "logsumexp": jax.nn.logsumexp}
+    found = losses | {name: made for name, made in vars(objective).items() if not inspect.isclass(made)}
+    return found | {"vmap": jax.vmap, "partial": functools.partial, "logsumexp": jax.nn.logsumexp}
 
 
-@rows_of("jaxopt")
+@rows_of("jaxopt", "jaxopt.objective")
 def test_it_is_jaxopts(there, here):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         theirs = value_and_gradients(there, jaxopts())
@@ -224,9 +246,13 @@ def test_it_is_jaxopts(there, here):
 
 
 def test_every_loss_of_jaxopt_is_on_the_page():
-    names = {name for name in jaxopts() if name.endswith("_loss")}
-    assert len(names) > 8
-    assert not [name for name in names if f"({name}" not in pages.read(PAGE)]
+    losses = {name for name in jaxopts() if name.endswith("_loss")}
+    assert len(losses) > 8
+    assert not [name for name in losses if f"({name}" not in pages.read(PAGE)]
+    objectives = {name for name in vars(importlib.import_module("jaxopt.objective")) if name.islower()}
+    objectives = {name for name in objectives if not name.startswith("__")}
+    assert len(objectives) > 7
+    assert not [name for name in objectives if f"`{name}" not in pages.read(PAGE)]
 
 
 # --- scikit-learn and SciPy -------------------------------------------------------------------------
@@ -236,9 +262,10 @@ def test_every_loss_of_jaxopt_is_on_the_page():
 def sklearns():
     losses = pytest.importorskip("sklearn._loss.loss", reason="the peer is scikit-learn")
     import sklearn.metrics
-    from scipy.special import expit
+    from scipy.special import expit, softmax
 
-    return vars(sklearn.metrics) | vars(losses) | {"log": np.log, "exp": np.exp, "expit": expit}
+    functions = {"log": np.log, "exp": np.exp, "expit": expit, "softmax": softmax}
+    return vars(sklearn.metrics) | vars(losses) | functions
 
 
 @functools.cache
@@ -295,6 +322,18 @@ def test_every_loss_of_scikit_learn_is_on_the_page():
     assert len(losses) > 8
     assert not [name for name in losses if f"`{name}(" not in page]
     assert not [name for name in sgds() if f'`loss="{name}"`' not in page]
+    metrics = [
+        name
+        for name in dir(sys.modules["sklearn.metrics"])
+        if name.endswith(("_loss", "_error", "_deviance"))
+    ]
+    assert len(metrics) > 15
+    assert not [name for name in metrics if f"`{name}" not in page]
+    ensembles = vars(importlib.import_module("sklearn.ensemble"))
+    boosted = [found for name, found in ensembles.items() if "GradientBoosting" in name]
+    names = {name for found in boosted for name in found._parameter_constraints["loss"][0].options}
+    assert len(names) > 6
+    assert not [name for name in names if f'"{name}"' not in page]
 
 
 # --- what differs -----------------------------------------------------------------------------------
@@ -325,3 +364,30 @@ def test_a_difference_is_as_the_page_says(row):
                     eval(call.strip("`"), dict(scope))
             else:
                 pages.assert_answers(eval(call.strip("`"), dict(scope)), told)
+
+
+# --- the names on the cards --------------------------------------------------------------------------
+
+
+PREFIXES = {
+    "torch.nn": "torch",
+    "Keras": "keras",
+    "jaxopt": "jaxopt",
+    "scikit-learn": "sklearn",
+    "SciPy": "scipy",
+}
+# What a line begins with; torch's functions are its classes, and the root of a mean is none.
+NAMES = re.compile(r"`-?(?:vmap\()?(?:partial\()?(?!functional|root_)(\w+)")
+
+
+def test_a_loss_that_has_an_equal_here_is_named_on_its_card():
+    cards, found = jl._loss.CARDS, {}
+    for library, there, here in SAME:
+        name = NAMES.match(there)
+        if library in PREFIXES and name:
+            losses = [cards[loss] for loss in re.findall(r"\w+\.\w+", here) if loss in cards]
+            peers = {peer for card in losses for peer in card.peers if peer.startswith(PREFIXES[library])}
+            named = name[1].lower() in {peer.split(".")[-1].lower() for peer in peers}
+            found[library, name[1]] = found.get((library, name[1]), False) or named
+    assert len(found) > 90
+    assert not [name for name, named in found.items() if not named]

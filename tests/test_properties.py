@@ -1,5 +1,6 @@
 """Every loss, by property, judged by its oracle: one test a property, over all cases."""
 
+import contextlib
 import types
 
 import jax
@@ -345,6 +346,42 @@ def test_an_integer_mask_is_refused_in_words(case):
     options, where = support.masked(case, data, options, np.ones(shape, bool))
     with pytest.raises(TypeError, match="`where` must be bool"):
         jl.mean(support.loss_of(case))(*data, where=where.astype(int), **options)
+
+
+RANGED = [
+    (case, name)
+    for case in FULLEST_CASES
+    for name in CARDS[case.loss].options
+    if name in case.option_gradients
+]
+OF_NUMBERS = [
+    (case, name) for case, name in RANGED if not case.item_ndim and not case.couples and name != "thresholds"
+]
+
+
+def rows_with_a_column(case, name):
+    """The shape of the rows, and of the losses where an option has (n, 1) values beside n rows."""
+    (data, options), *_ = support.examples(case, 1, calm=True)
+    rows = data[0].shape[: data[0].ndim - case.item_ndim]
+    options |= {name: np.full((*rows, 1), np.ravel(options[name])[0])}
+    with jax.numpy_rank_promotion("allow"):  # as JAX has it by default
+        return rows, jax.eval_shape(lambda *data: support.loss_of(case)(*data, **options), *data).shape
+
+
+@pytest.mark.parametrize(("case", "name"), OF_NUMBERS, ids=lambda x: getattr(x, "name", x))
+def test_an_option_with_an_axis_too_many_is_refused_in_words(case, name):
+    with pytest.raises(ValueError, match=rf"{case.loss}: .*`{name}` \({ROWS}, 1\)"):
+        rows_with_a_column(case, name)
+
+
+OF_ITEMS = [each for each in RANGED if each not in OF_NUMBERS]
+
+
+@pytest.mark.parametrize(("case", "name"), OF_ITEMS, ids=lambda x: getattr(x, "name", x))
+def test_no_option_broadcasts_beyond_the_rows(case, name):
+    with contextlib.suppress(TypeError, ValueError):
+        rows, shape = rows_with_a_column(case, name)
+        assert shape == rows
 
 
 OPTIONS = [

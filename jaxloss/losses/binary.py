@@ -6,7 +6,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss import numerics
-from jaxloss._contracts import HALF_OPEN_UNIT, NON_NEGATIVE, REAL, SIGNS, UNIT, is_off, margins, paired
+from jaxloss._contracts import (
+    HALF_OPEN_UNIT,
+    NON_NEGATIVE,
+    REAL,
+    SIGNS,
+    UNIT,
+    is_off,
+    margins,
+    on_trailing_axes,
+    paired,
+)
 from jaxloss._loss import Claims, loss
 
 _LOGITS = {"logits": REAL, "labels": UNIT}
@@ -53,7 +63,8 @@ def cross_entropy(
     Args:
         logits: floating point, the log-odds z of label 1.
         labels: y in [0, 1], of the same shape: 0, 1, or the probability of 1.
-        pos_weight: w ≥ 0, the weight of label 1; a scalar, or one a row.
+        pos_weight: w ≥ 0, the weight of label 1; a scalar, or one against the trailing axes: one a class of
+            `[*rows, classes]`, one a row.
         label_smoothing: α in [0, 1); y becomes (1 − α) y + α/2.
 
     Returns:
@@ -64,13 +75,14 @@ def cross_entropy(
         ValueError: two shapes; a concrete option out of range.
 
     """
-    logits, labels = paired("binary.cross_entropy", logits=logits, labels=labels)
+    who = "binary.cross_entropy"
+    logits, labels = paired(who, logits=logits, labels=labels)
     if is_off(label_smoothing) and pos_weight is None:
         return numerics.bernoulli_nll_or_nan(logits, labels)
     # Each smoothed from its own side: 1 − successes has lost the digits of a small α.
     successes = labels - label_smoothing * (labels - 0.5)
     failures = (1 - labels) - label_smoothing * (0.5 - labels)
-    weight = 1.0 if pos_weight is None else pos_weight
+    weight = 1.0 if pos_weight is None else on_trailing_axes(who, "pos_weight", pos_weight, logits)
     losses = weight * successes * numerics.softplus(-logits) + failures * numerics.softplus(logits)
     return numerics.spoil(losses, UNIT.margin(labels))
 
@@ -80,7 +92,11 @@ def cross_entropy(
     domain={"probabilities": UNIT, "labels": UNIT},
     claims=Claims(non_negative=True, symmetric=True, convex=True, elicits="mean"),
     source="Good (1952), Rational Decisions.",
-    peers=("torch.nn.BCELoss", "keras.losses.BinaryCrossentropy"),
+    peers=(
+        "torch.nn.BCELoss",
+        "keras.losses.BinaryCrossentropy",
+        "sklearn.metrics.log_loss",
+    ),
 )
 def probability_cross_entropy(
     probabilities: Float[ArrayLike, "*rows"],
@@ -123,7 +139,11 @@ def probability_cross_entropy(
         smooth=0.4961913461681,
     ),
     source="Lin et al. (2017), Focal Loss for Dense Object Detection, eq. 4 and 5.",
-    peers=("optax.losses.sigmoid_focal_loss", "keras.losses.BinaryFocalCrossentropy"),
+    peers=(
+        "optax.losses.sigmoid_focal_loss",
+        "keras.losses.BinaryFocalCrossentropy",
+        "torchvision.ops.sigmoid_focal_loss",
+    ),
 )
 def focal(
     logits: Float[ArrayLike, "*rows"],
@@ -308,7 +328,12 @@ def logistic(
         elicits="mode",
     ),
     source="Cortes & Vapnik (1995), Support-Vector Networks, sec. 3.",
-    peers=("optax.losses.hinge_loss", "keras.losses.Hinge", "jaxopt.loss.binary_hinge_loss"),
+    peers=(
+        "optax.losses.hinge_loss",
+        "keras.losses.Hinge",
+        "jaxopt.loss.binary_hinge_loss",
+        "sklearn.metrics.hinge_loss",
+    ),
 )
 def hinge(
     scores: Float[ArrayLike, "*rows"], labels: Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows"]

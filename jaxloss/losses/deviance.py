@@ -21,7 +21,10 @@ _SHARES = {"logit": REAL, "identity": UNIT}
     domain=_COUNTS,
     claims=_CONVEX,
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 2.3.3, table 2.1.",
-    peers=("sklearn.metrics.mean_poisson_deviance",),
+    peers=(
+        "sklearn.metrics.mean_poisson_deviance",
+        "sklearn._loss.HalfPoissonLoss",
+    ),
 )
 def poisson(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"], *, link: str = "log"
@@ -58,7 +61,10 @@ def poisson(
     domain=_SIZES,
     claims=_CONVEX,
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 2.3.3, table 2.1.",
-    peers=("sklearn.metrics.mean_gamma_deviance",),
+    peers=(
+        "sklearn.metrics.mean_gamma_deviance",
+        "sklearn._loss.HalfGammaLoss",
+    ),
 )
 def gamma(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"], *, link: str = "log"
@@ -112,7 +118,11 @@ def inverse_gaussian(
     options={"power": REAL},
     claims=_CONVEX,
     source="Jørgensen (1987), Exponential Dispersion Models, J. R. Statist. Soc. B 49(2), sec. 4.",
-    peers=("sklearn.metrics.mean_tweedie_deviance",),
+    peers=(
+        "sklearn.metrics.mean_tweedie_deviance",
+        "sklearn._loss.HalfTweedieLoss",
+        "sklearn._loss.HalfTweedieLossIdentity",
+    ),
 )
 def tweedie(
     predictions: Float[ArrayLike, "*rows"],
@@ -127,9 +137,9 @@ def tweedie(
 
     and ∂ℓ/∂z = (μ − y) μ^(1−p) for z = log μ. Smooth in p, so that p can be learned: ½(μ − y)² at 0,
     `poisson` at 1, `gamma` at 2, `inverse_gaussian` at 3, and as accurate at and near each, in ∂ℓ/∂p too.
-    From p = 2 on, a target of 0 costs ∞. scikit-learn's HalfTweedieLossIdentity is this for every p; its
-    HalfTweedieLoss drops the first term, y log y − y at p = 1, −log y − 1 at 2, nothing at 0;
-    mean_tweedie_deviance is twice the mean of this.
+    From p = 2 on, a target of 0 costs ∞. scikit-learn's HalfTweedieLossIdentity is this for every p, and at
+    p ≤ 0 takes negative targets too, by a formula with a step at 0; its HalfTweedieLoss drops the first
+    term, y log y − y at p = 1, −log y − 1 at 2, nothing at 0; mean_tweedie_deviance is twice the mean.
 
     Args:
         predictions: floating point, log μ; the mean μ > 0 itself where `link` is "identity".

@@ -65,7 +65,12 @@ def cross_entropy(
         non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"
     ),
     source="Kullback & Leibler (1951), On Information and Sufficiency, eq. 2.4.",
-    peers=("optax.losses.kl_divergence", "torch.nn.KLDivLoss", "keras.losses.KLDivergence"),
+    peers=(
+        "optax.losses.kl_divergence",
+        "torch.nn.KLDivLoss",
+        "keras.losses.KLDivergence",
+        "scipy.special.rel_entr",
+    ),
 )
 def kl(
     log_predictions: Float[ArrayLike, "*rows classes"], targets: Float[ArrayLike, "*rows classes"]
@@ -147,6 +152,7 @@ def _relative_entropy(logs: Array, others: Array) -> Array:
     claims=Claims(non_negative=True, zero_at_target=True),
     source="Kullback & Leibler (1951), On Information and Sufficiency, eq. 2.4; "
     "Minka (2005), Divergence Measures and Message Passing, sec. 2.",
+    peers=("scipy.special.rel_entr",),
 )
 def reverse_kl(
     log_predictions: Float[ArrayLike, "*rows classes"], targets: Float[ArrayLike, "*rows classes"]
@@ -173,7 +179,10 @@ def reverse_kl(
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, elicits="mean"),
     source="Bregman (1967), The relaxation method of finding the common point of convex sets; "
     "Lee & Seung (2001), Algorithms for Non-negative Matrix Factorization, eq. 3.",
-    peers=("optax.losses.generalized_kl_divergence",),
+    peers=(
+        "optax.losses.generalized_kl_divergence",
+        "scipy.special.kl_div",
+    ),
 )
 def generalized_kl(
     log_predictions: Float[ArrayLike, "*rows classes"], targets: Real[ArrayLike, "*rows classes"]

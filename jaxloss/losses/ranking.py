@@ -21,7 +21,10 @@ _CONVEX = Claims(non_negative=True, convex=True, shift_invariant=True)
     claims=_CONVEX,
     source="Cao et al. (2007), Learning to Rank: From Pairwise Approach to Listwise Approach, sec. 5.",
     counts=lists_with_items,
-    peers=("optax.losses.ranking_softmax_loss",),
+    peers=(
+        "optax.losses.ranking_softmax_loss",
+        "rax.softmax_loss",
+    ),
 )
 def softmax(
     scores: Float[ArrayLike, "*rows items"],
@@ -62,6 +65,7 @@ def softmax(
     claims=_CONVEX,
     source="Xia et al. (2008), Listwise Approach to Learning to Rank: Theory and Algorithm, sec. 4.3.",
     counts=lists_with_items,
+    peers=("rax.listmle_loss",),
 )
 def listmle(
     scores: Float[ArrayLike, "*rows items"],
@@ -119,6 +123,7 @@ def _over_pairs(losses: Array, pairs: Array) -> Array:
     claims=_CONVEX,
     source="Burges et al. (2005), Learning to Rank using Gradient Descent (RankNet), sec. 3.",
     counts=lists_with_items,
+    peers=("rax.pairwise_logistic_loss",),
 )
 def pairwise_logistic(
     scores: Float[ArrayLike, "*rows items"],
@@ -157,6 +162,7 @@ def pairwise_logistic(
     claims=_CONVEX,
     source="Joachims (2002), Optimizing Search Engines using Clickthrough Data, sec. 4.2.",
     counts=lists_with_items,
+    peers=("rax.pairwise_hinge_loss",),
 )
 def pairwise_hinge(
     scores: Float[ArrayLike, "*rows items"],

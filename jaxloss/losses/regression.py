@@ -27,7 +27,12 @@ _REALS = {"predictions": REAL, "targets": REAL}
         elicits="mean",
     ),
     source="Gauss (1821), Theoria combinationis observationum erroribus minimis obnoxiae.",
-    peers=("optax.losses.squared_error", "torch.nn.MSELoss", "keras.losses.MeanSquaredError"),
+    peers=(
+        "optax.losses.squared_error",
+        "torch.nn.MSELoss",
+        "keras.losses.MeanSquaredError",
+        "sklearn.metrics.mean_squared_error",
+    ),
 )
 def squared_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -95,7 +100,12 @@ def half_squared_error(
         elicits="median",
     ),
     source="Laplace (1774), Mémoire sur la probabilité des causes par les événements.",
-    peers=("torch.nn.L1Loss", "keras.losses.MeanAbsoluteError", "sklearn._loss.AbsoluteError"),
+    peers=(
+        "torch.nn.L1Loss",
+        "keras.losses.MeanAbsoluteError",
+        "sklearn._loss.AbsoluteError",
+        "sklearn.metrics.mean_absolute_error",
+    ),
 )
 def absolute_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -117,7 +127,10 @@ def absolute_error(
     domain={"predictions": ABOVE_MINUS_ONE, "targets": ABOVE_MINUS_ONE},
     claims=Claims(non_negative=True, zero_at_target=True, symmetric=True, elicits="log1p mean"),
     source="Keras, losses.MeanSquaredLogarithmicError; Kaggle's RMSLE without mean and root.",
-    peers=("keras.losses.MeanSquaredLogarithmicError", "sklearn.metrics.mean_squared_log_error"),
+    peers=(
+        "keras.losses.MeanSquaredLogarithmicError",
+        "sklearn.metrics.mean_squared_log_error",
+    ),
 )
 def squared_log_error(
     predictions: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]
@@ -323,6 +336,7 @@ def squared_epsilon_insensitive(
     options={"epsilon": NON_NEGATIVE},
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1e8),
     source="Li et al. (2021), Fourier Neural Operator for Parametric PDEs, sec. 5 (relative error).",
+    peers=("neuralop.losses.LpLoss",),
 )
 def relative_l2(
     predictions: Float[ArrayLike, "*rows features"],

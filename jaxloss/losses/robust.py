@@ -40,7 +40,14 @@ _CONVEX = Claims(
     options={"delta": POSITIVE},
     claims=_CONVEX,
     source="Huber (1964), Robust Estimation of a Location Parameter, Ann. Math. Statist. 35(1).",
-    peers=("optax.losses.huber_loss", "torch.nn.HuberLoss", "keras.losses.Huber", "jaxopt.loss.huber_loss"),
+    peers=(
+        "optax.losses.huber_loss",
+        "torch.nn.HuberLoss",
+        "keras.losses.Huber",
+        "jaxopt.loss.huber_loss",
+        "sklearn._loss.HuberLoss",
+        "scipy.special.huber",
+    ),
 )
 def huber(
     predictions: Float[ArrayLike, "*rows"],
@@ -301,6 +308,7 @@ def tukey_biweight(
     options={"alpha": REAL, "scale": POSITIVE},
     claims=_CONVEX,
     source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 1 and its limits.",
+    peers=("robust_loss_pytorch.general.lossfun",),
 )
 def general(
     predictions: Float[ArrayLike, "*rows"],
@@ -343,6 +351,7 @@ def general(
     options={"alpha": Interval(0.0, 2.0, closed_low=True, closed_high=True), "scale": POSITIVE},
     claims=dataclasses.replace(_CONVEX, zero_at_target=False),
     source="Barron (2019), A General and Adaptive Robust Loss Function, CVPR, eq. 16.",
+    peers=("robust_loss_pytorch.adaptive.AdaptiveLossFunction",),
 )
 def adaptive_nll(
     predictions: Float[ArrayLike, "*rows"],

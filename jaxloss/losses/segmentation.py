@@ -14,6 +14,7 @@ from jaxloss._contracts import (
     POSITIVE,
     REAL,
     binary_segmented,
+    each_class,
     pixels_kept,
     segmented,
     segmented_whole,
@@ -74,6 +75,12 @@ def _confusion(
     return shared, jnp.sum(predicted * (1 - shares), axis=pixels), jnp.sum(rest * shares, axis=pixels)
 
 
+def _mean_of_classes(who: str, losses: Array, class_weights: ArrayLike | None) -> Array:
+    """Σ_c w ℓ / K, so that a weight scales what its class costs, and no other's."""
+    weights = each_class(who, "class_weights", class_weights, losses)
+    return jnp.mean(losses if weights is None else weights * losses, axis=-1)
+
+
 _SEGMENTED = {"logits": REAL, "labels": CLASSES}
 _OVERLAP = Claims(non_negative=True, symmetric=True, bounded=1.0)
 
@@ -81,27 +88,29 @@ _OVERLAP = Claims(non_negative=True, symmetric=True, bounded=1.0)
 @loss(
     "segmentation",
     domain=_SEGMENTED,
-    options={"smooth": NON_NEGATIVE},
+    options={"class_weights": NON_NEGATIVE, "smooth": NON_NEGATIVE},
     claims=_OVERLAP,
     source="Milletari, Navab & Ahmadi (2016), V-Net, sec. 3; Optax's dice_loss for smooth.",
     counts=_examples_with_pixels,
     peers=(
         "optax.losses.dice_loss",
         "keras.losses.Dice",
+        "monai.losses.DiceLoss",
     ),
 )
 def dice(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Labels,
     *,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
     smooth: float | Array = 1.0,
     where: Pixels | None = None,
     ignore_index: int | Array | None = None,
 ) -> Float[Array, " batch"]:
     """One minus the Dice coefficient of the softmax and the labels, its mean over the classes.
 
-        ℓ = mean_c (½F + ½M) / (I + ½F + ½M + s),    I = Σ p t,  F = Σ p (1 − t),  M = Σ (1 − p) t
-        ∂ℓ/∂p = (½ (1 − 2t) (I + s) − t (½F + ½M)) / (I + ½F + ½M + s)² / K at each class
+        ℓ = mean_c w (½F + ½M) / (I + ½F + ½M + s),    I = Σ p t,  F = Σ p (1 − t),  M = Σ (1 − p) t
+        ∂ℓ/∂p = w (½ (1 − 2t) (I + s) − t (½F + ½M)) / (I + ½F + ½M + s)² / K at each class
 
     The same as 1 − (I + s) / (½Σp + ½Σt + s), without the difference: it keeps its digits near 0.
     At ½ and ½ it is `tversky`, and without s the 1 − 2I / (Σp + Σt) of the paper, with p and not p²
@@ -110,6 +119,8 @@ def dice(
     Args:
         logits: floating point, `[batch, *space, classes]`, two classes or more.
         labels: class ids, integer `[batch, *space]`, or distributions, floating, of the logits' shape.
+        class_weights: `[classes]`, w ≥ 0, what each class counts; [0, 2] is the second of two alone, a
+            foreground's.
         smooth: s ≥ 0, in pixels, what an absent class's coefficient is drawn to 1 by. At 0 a class that is
             not there costs all as soon as any of it is predicted, and has no gradient.
         where: bool, `[batch, *space]` or of size 1 along some axes: the pixels to keep. An example with
@@ -122,11 +133,13 @@ def dice(
 
     Raises:
         TypeError: logits that are not floating point; integer labels of their shape; a mask that is not bool.
-        ValueError: shapes that do not fit, fewer than two classes, a concrete smooth that is negative.
+        ValueError: shapes that do not fit, fewer than two classes, a concrete option that is negative.
 
     """
-    shared, false, missed = _confusion("segmentation.dice", logits, labels, where, ignore_index)
-    return jnp.mean(numerics.share(0.5 * false + 0.5 * missed, shared + smooth), axis=-1)
+    who = "segmentation.dice"
+    shared, false, missed = _confusion(who, logits, labels, where, ignore_index)
+    losses = numerics.share(0.5 * false + 0.5 * missed, shared + smooth)
+    return _mean_of_classes(who, losses, class_weights)
 
 
 @loss(
@@ -168,7 +181,12 @@ def generalized_dice(
 @loss(
     "segmentation",
     domain=_SEGMENTED,
-    options={"alpha": NON_NEGATIVE, "beta": NON_NEGATIVE, "smooth": NON_NEGATIVE},
+    options={
+        "alpha": NON_NEGATIVE,
+        "beta": NON_NEGATIVE,
+        "class_weights": NON_NEGATIVE,
+        "smooth": NON_NEGATIVE,
+    },
     claims=_OVERLAP,
     source="Salehi, Erdogmus & Gholipour (2017), Tversky loss function for image segmentation using 3D "
     "fully convolutional deep networks, eq. 2.",
@@ -181,14 +199,15 @@ def tversky(
     *,
     alpha: float | Array = 0.5,
     beta: float | Array = 0.5,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
     smooth: float | Array = 1.0,
     where: Pixels | None = None,
     ignore_index: int | Array | None = None,
 ) -> Float[Array, " batch"]:
     """`dice` with a price for what is predicted and not there, and another for what is there and missed.
 
-        ℓ = mean_c E / (I + E + s),    E = αF + βM
-        ∂ℓ/∂p = ((α (1 − t) − β t) (I + s) − t E) / (I + E + s)² / K at each class
+        ℓ = mean_c w E / (I + E + s),    E = αF + βM
+        ∂ℓ/∂p = w ((α (1 − t) − β t) (I + s) − t E) / (I + E + s)² / K at each class
 
     with I, F and M as for `dice`, which it is at ½ and ½; at 1 and 1 it is `jaccard`. α is the price of a
     false positive, as in the paper.
@@ -198,6 +217,7 @@ def tversky(
         labels: class ids, integer `[batch, *space]`, or distributions, floating, of the logits' shape.
         alpha: α ≥ 0, what a false positive costs.
         beta: β ≥ 0, what a false negative costs.
+        class_weights: `[classes]`, w ≥ 0, as for `dice`.
         smooth: s ≥ 0, in pixels, as for `dice`.
         where: bool, the pixels to keep, as for `dice`.
         ignore_index: a class id whose pixels are left out.
@@ -210,14 +230,22 @@ def tversky(
         ValueError: shapes that do not fit, fewer than two classes, a concrete option that is negative.
 
     """
-    shared, false, missed = _confusion("segmentation.tversky", logits, labels, where, ignore_index)
-    return jnp.mean(numerics.share(alpha * false + beta * missed, shared + smooth), axis=-1)
+    who = "segmentation.tversky"
+    shared, false, missed = _confusion(who, logits, labels, where, ignore_index)
+    losses = numerics.share(alpha * false + beta * missed, shared + smooth)
+    return _mean_of_classes(who, losses, class_weights)
 
 
 @loss(
     "segmentation",
     domain=_SEGMENTED,
-    options={"alpha": NON_NEGATIVE, "beta": NON_NEGATIVE, "gamma": POSITIVE, "smooth": NON_NEGATIVE},
+    options={
+        "alpha": NON_NEGATIVE,
+        "beta": NON_NEGATIVE,
+        "gamma": POSITIVE,
+        "class_weights": NON_NEGATIVE,
+        "smooth": NON_NEGATIVE,
+    },
     claims=_OVERLAP,
     source="Abraham & Khan (2019), A Novel Focal Tversky Loss Function with Improved Attention U-Net for "
     "Lesion Segmentation, eq. 4.",
@@ -230,13 +258,14 @@ def focal_tversky(
     alpha: float | Array = 0.3,
     beta: float | Array = 0.7,
     gamma: float | Array = 4 / 3,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
     smooth: float | Array = 1.0,
     where: Pixels | None = None,
     ignore_index: int | Array | None = None,
 ) -> Float[Array, " batch"]:
     """The root of the Tversky loss of each class, which presses on where a class is all but right.
 
-        ℓ = mean_c τ^(1/γ),    ∂ℓ/∂τ = τ^(1/γ − 1) / γ / K,    τ = E / (I + E + s) as for `tversky`
+        ℓ = mean_c w τ^(1/γ),    ∂ℓ/∂τ = w τ^(1/γ − 1) / γ / K,    τ = E / (I + E + s) as for `tversky`
 
     At τ = 0 the derivative, infinite for γ > 1, is taken as 0. The paper's defaults; its α, the price of
     what is missed, is β here as it is for `tversky`.
@@ -247,6 +276,7 @@ def focal_tversky(
         alpha: α ≥ 0, what a false positive costs.
         beta: β ≥ 0, what a false negative costs.
         gamma: γ > 0; above 1 small losses count more, at 1 it is `tversky`.
+        class_weights: `[classes]`, w ≥ 0, as for `dice`.
         smooth: s ≥ 0, in pixels, as for `dice`.
         where: bool, the pixels to keep, as for `dice`.
         ignore_index: a class id whose pixels are left out.
@@ -259,15 +289,17 @@ def focal_tversky(
         ValueError: shapes that do not fit, fewer than two classes, a concrete option out of range.
 
     """
-    shared, false, missed = _confusion("segmentation.focal_tversky", logits, labels, where, ignore_index)
+    who = "segmentation.focal_tversky"
+    shared, false, missed = _confusion(who, logits, labels, where, ignore_index)
     unshared = numerics.share(alpha * false + beta * missed, shared + smooth)
-    return jnp.mean(numerics.power(unshared, 1 / jnp.asarray(gamma, unshared.dtype)), axis=-1)
+    losses = numerics.power(unshared, 1 / jnp.asarray(gamma, unshared.dtype))
+    return _mean_of_classes(who, losses, class_weights)
 
 
 @loss(
     "segmentation",
     domain=_SEGMENTED,
-    options={"smooth": NON_NEGATIVE},
+    options={"class_weights": NON_NEGATIVE, "smooth": NON_NEGATIVE},
     claims=_OVERLAP,
     source="Rahman & Wang (2016), Optimizing Intersection-Over-Union in Deep Neural Networks for Image "
     "Segmentation, eq. 4 and 5.",
@@ -277,19 +309,22 @@ def jaccard(
     logits: Float[ArrayLike, "batch *space classes"],
     labels: Labels,
     *,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
     smooth: float | Array = 1.0,
     where: Pixels | None = None,
     ignore_index: int | Array | None = None,
 ) -> Float[Array, " batch"]:
     """One minus the intersection of the softmax and the labels over their union, its mean over the classes.
 
-        ℓ = mean_c (F + M) / (I + F + M + s)
-        ∂ℓ/∂p = ((1 − 2t) (I + s) − t (F + M)) / (I + F + M + s)² / K at each class
+        ℓ = mean_c w (F + M) / (I + F + M + s)
+        ∂ℓ/∂p = w ((1 − 2t) (I + s) − t (F + M)) / (I + F + M + s)² / K at each class
 
     Args and errors as for `dice`, with I, F and M.
     """
-    shared, false, missed = _confusion("segmentation.jaccard", logits, labels, where, ignore_index)
-    return jnp.mean(numerics.share(false + missed, shared + smooth), axis=-1)
+    who = "segmentation.jaccard"
+    shared, false, missed = _confusion(who, logits, labels, where, ignore_index)
+    losses = numerics.share(false + missed, shared + smooth)
+    return _mean_of_classes(who, losses, class_weights)
 
 
 @loss(

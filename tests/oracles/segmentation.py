@@ -22,6 +22,9 @@ KEPT = arrays(np.bool_, (ROWS, *SPACE), elements=st.sampled_from([True, True, Fa
 SMOOTH = number(1.0, 0.0, low=0.01, high=4.0)
 PRICE = number(0.5, 1.0, low=0.05, high=3.0)
 GAMMA = number(1.0, 4 / 3, low=0.4, high=3.0)
+WEIGHTS = arrays(
+    np.float64, CLASSES, elements=st.sampled_from([0.0, 1.0, 2.0]) | floats(0.1, 3), fill=st.nothing()
+)
 IGNORE = st.sampled_from([IGNORED, -1])
 
 
@@ -129,14 +132,24 @@ def ratio(x, y):
 
 
 def tversky_like(default_alpha, default_beta, default_gamma=None):
-    """mean_c (E/(I + E + s))^(1/γ), E = αF + βM: value, gradients, what rounding sees."""
+    """mean_c w (E/(I + E + s))^(1/γ), E = αF + βM: value, gradients, what rounding sees."""
 
-    def parts(z, y, where=None, ignore_index=None, alpha=default_alpha, beta=default_beta, smooth=mpf(1)):
+    def parts(
+        z,
+        y,
+        where=None,
+        ignore_index=None,
+        alpha=default_alpha,
+        beta=default_beta,
+        smooth=mpf(1),
+        class_weights=None,
+    ):
         p, t, mask = read(z, y, where, ignore_index)
         found = []
         for c in range(CLASSES):
             shared, false, missed = confusion(p, t, c)
-            found.append((alpha * false + beta * missed, shared + smooth, false, missed))
+            weight = class_weights[c] if class_weights else mpf(1)
+            found.append((alpha * false + beta * missed, shared + smooth, false, missed, weight))
         return p, t, mask, found, (alpha, beta)
 
     def outer(x, y, gamma):
@@ -146,7 +159,7 @@ def tversky_like(default_alpha, default_beta, default_gamma=None):
 
     def value(z, y, gamma=default_gamma or mpf(1), **options):
         *_, found, _ = parts(z, y, **options)
-        return mp.fsum(outer(e, i, gamma)[0] for e, i, *_ in found) / CLASSES
+        return mp.fsum(w * outer(e, i, gamma)[0] for e, i, *_, w in found) / CLASSES
 
     def slopes(z, y, gamma, options):
         p, t, mask, found, (alpha, beta) = parts(z, y, **options)
@@ -154,10 +167,10 @@ def tversky_like(default_alpha, default_beta, default_gamma=None):
         for b in t:
             row = []
             for c in range(CLASSES):
-                e, i, *_ = found[c]
+                e, i, *_, w = found[c]
                 rise = alpha * (1 - b[c]) - beta * b[c]
                 tau_slope = (rise * i - e * b[c]) / (e + i) ** 2 if e + i else mpf(0)
-                row.append(outer(e, i, gamma)[1] * tau_slope / CLASSES)
+                row.append(w * outer(e, i, gamma)[1] * tau_slope / CLASSES)
             per_pixel.append(row)
         return per_pixel, p, mask
 
@@ -176,19 +189,24 @@ def tversky_like(default_alpha, default_beta, default_gamma=None):
         def in_option(z, y, gamma=default_gamma or mpf(1), **options):
             *_, found, _ = parts(z, y, **options)
             total = mpf(0)
-            for e, i, false, missed in found:
+            for e, i, false, missed, w in found:
                 if e + i:
-                    total += outer(e, i, gamma)[1] * term(e, i, false, missed) / (e + i) ** 2
+                    total += w * outer(e, i, gamma)[1] * term(e, i, false, missed) / (e + i) ** 2
             return total / CLASSES
 
         return in_option
 
     def in_gamma(z, y, gamma, **options):
         *_, found, _ = parts(z, y, **options)
-        taus = [ratio(e, i) for e, i, *_ in found]
-        return -mp.fsum(x ** (1 / gamma) * mp.log(x) for x in taus if x) / gamma**2 / CLASSES
+        taus = [(w, ratio(e, i)) for e, i, *_, w in found]
+        return -mp.fsum(w * x ** (1 / gamma) * mp.log(x) for w, x in taus if x) / gamma**2 / CLASSES
+
+    def in_weights(z, y, gamma=default_gamma or mpf(1), **options):
+        *_, found, _ = parts(z, y, **options)
+        return [outer(e, i, gamma)[0] / CLASSES for e, i, *_ in found]
 
     in_options = {
+        "class_weights": in_weights,
         "alpha": by(lambda e, i, false, missed: false * i),
         "beta": by(lambda e, i, false, missed: missed * i),
         "smooth": by(lambda e, i, false, missed: -e),
@@ -414,7 +432,7 @@ _JACCARD, _IN_JACCARD = tversky_like(mpf(1), mpf(1))
 _FOCAL, _IN_FOCAL = tversky_like(mpf(0.3), mpf(0.7), mpf(4 / 3))
 
 CASES: tuple[Case, ...] = (
-    *cases("segmentation.dice", _DICE, {"smooth": SMOOTH}, _IN_DICE),
+    *cases("segmentation.dice", _DICE, {"class_weights": WEIGHTS, "smooth": SMOOTH}, _IN_DICE),
     Case(
         "segmentation.dice/distributions",
         draws=image_draws(soft=True),
@@ -427,14 +445,19 @@ CASES: tuple[Case, ...] = (
         **_DICE,
     ),
     *cases("segmentation.generalized_dice", GENERALISED),
-    *cases("segmentation.tversky", _DICE, {"alpha": PRICE, "beta": PRICE, "smooth": SMOOTH}, _IN_DICE),
+    *cases(
+        "segmentation.tversky",
+        _DICE,
+        {"alpha": PRICE, "beta": PRICE, "class_weights": WEIGHTS, "smooth": SMOOTH},
+        _IN_DICE,
+    ),
     *cases(
         "segmentation.focal_tversky",
         _FOCAL,
-        {"alpha": PRICE, "beta": PRICE, "gamma": GAMMA, "smooth": SMOOTH},
+        {"alpha": PRICE, "beta": PRICE, "gamma": GAMMA, "class_weights": WEIGHTS, "smooth": SMOOTH},
         _IN_FOCAL,
     ),
-    *cases("segmentation.jaccard", _JACCARD, {"smooth": SMOOTH}, _IN_JACCARD),
+    *cases("segmentation.jaccard", _JACCARD, {"class_weights": WEIGHTS, "smooth": SMOOTH}, _IN_JACCARD),
     *cases(
         "segmentation.lovasz_softmax",
         {

@@ -53,6 +53,7 @@ from jaxloss._loss import Claims, loss
         "torch.nn.CrossEntropyLoss",
         "keras.losses.CategoricalCrossentropy",
         "keras.losses.SparseCategoricalCrossentropy",
+        "sklearn._loss.HalfMultinomialLoss",
     ),
     counts=counted,
 )
@@ -127,7 +128,10 @@ def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
     options={"class_weights": NON_NEGATIVE},
     claims=Claims(non_negative=True, symmetric=True, convex=True, lipschitz=1.0, smooth=0.0, elicits="mean"),
     source="Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108; torch's NLLLoss.",
-    peers=("torch.nn.NLLLoss",),
+    peers=(
+        "torch.nn.NLLLoss",
+        "sklearn.metrics.log_loss",
+    ),
     counts=counted,
 )
 def nll(

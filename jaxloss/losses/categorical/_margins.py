@@ -48,6 +48,7 @@ _SHARP = Claims(
         "optax.losses.multiclass_hinge_loss",
         "jaxopt.loss.multiclass_hinge_loss",
         "keras.losses.CategoricalHinge",
+        "sklearn.metrics.hinge_loss",
     ),
 )
 def hinge(

@@ -17,6 +17,7 @@ from jaxloss.numerics import negative_binomial_nll, poisson_nll, zero_inflated_n
     peers=(
         "torch.nn.PoissonNLLLoss",
         "keras.losses.Poisson",
+        "scipy.stats.poisson",
     ),
 )
 def poisson(log_rate: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]) -> Float[Array, "*rows"]:

@@ -50,7 +50,10 @@ _LOCATED = {"loc": REAL, "scale": POSITIVE, "targets": REAL}
     domain={"mean": REAL, "variance": POSITIVE, "targets": REAL},
     claims=Claims(convex=True),
     source="Nix & Weigend (1994), Estimating the mean and variance of the target distribution, eq. 1.",
-    peers=("torch.nn.GaussianNLLLoss",),
+    peers=(
+        "torch.nn.GaussianNLLLoss",
+        "scipy.stats.norm",
+    ),
 )
 def gaussian(
     mean: Float[ArrayLike, "*rows"], variance: Float[ArrayLike, "*rows"], targets: Real[ArrayLike, "*rows"]

@@ -81,6 +81,7 @@ def contrastive_pair(
     peers=(
         "optax.losses.triplet_margin_loss",
         "torch.nn.TripletMarginLoss",
+        "torch.nn.TripletMarginWithDistanceLoss",
     ),
 )
 def triplet_margin(
