@@ -110,3 +110,16 @@ def test_an_embedding_that_is_not_finite_is_seen_by_all_of_its_batch(name, value
     found = getattr(jl.metric, name)(broken, np.stack([LABELS, LABELS]))
     assert np.all(np.isfinite(found[0]))
     assert np.all(np.isnan(found[1]))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 4, 3), (2, 0, 3)])
+def test_an_empty_batch_has_no_losses(shape):
+    found = jl.metric.batch_hard_triplet(np.zeros(shape), np.zeros(shape[:-1], int))
+    assert found.shape == shape[:-1]
+
+
+@pytest.mark.parametrize("name", ["circle", "multi_similarity"])
+def test_a_nan_in_a_row_that_is_alone_is_not_hidden(name):
+    loss = getattr(jl.metric, name)
+    assert np.isnan(loss(np.array([[np.nan, 1.0]]), np.array([0]))[0])
+    assert loss(np.array([[2.0, 1.0]]), np.array([0]))[0] == 0

@@ -148,6 +148,18 @@ def test_no_labels_are_said_by_blanks_alone():
     np.testing.assert_allclose(jl.sequence.ctc(logits, np.zeros((ROWS, 0), int)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("labels", [[], [1]])
+def test_what_is_certain_costs_zero_without_a_sign(labels):
+    labels = np.array(labels, int)
+    frames = np.full((2, 3), -1e4)
+    frames[:, labels[0] if labels.size else 0] = 1e4
+    turns = np.broadcast_to(frames[:, None], (2, 1, 3))
+    certain = [jl.sequence.ctc(frames, labels)]
+    certain += [] if labels.size else [jl.sequence.transducer(turns, labels)]
+    assert not np.any(certain)
+    assert not np.any(np.signbit(certain))
+
+
 def test_no_frames_say_no_labels():
     empty = np.zeros((2, 0, CLASSES))
     np.testing.assert_array_equal(jl.sequence.ctc(empty, np.zeros((2, 0), int)), [0, 0])

@@ -55,6 +55,33 @@ def test_an_item_removed_is_an_item_dropped_in_value_and_both_orders(card, value
 def test_a_nan_in_an_item_that_counts_for_no_pair_is_not_hidden(card):
     scores = np.array([0.0, np.nan, 1.0])
     assert np.isnan(card.loss(scores, np.ones(3)))
+    assert np.isnan(card.loss(scores[1:2], np.ones(1)))
+
+
+@pytest.mark.parametrize("name", ["pairwise_logistic", "pairwise_hinge", "bpr", "auc_squared_hinge"])
+def test_items_ruled_out_by_a_score_of_minus_infinity_are_no_rivals(name):
+    scores, labels = np.array([0.0, 1.0, -np.inf, -np.inf]), np.array([1.0, 0.0, 0.0, 0.0])
+    loss = getattr(jl.ranking, name)
+    value, slopes = jax.value_and_grad(loss)(scores, labels)
+    expected, few = jax.value_and_grad(loss)(scores[:2], labels[:2])
+    share = 3.0 if name in ("bpr", "auc_squared_hinge") else 1.0  # in the mean of three pairs
+    np.testing.assert_allclose(value, expected / share, rtol=1e-12)
+    np.testing.assert_allclose(slopes, np.append(few / share, [0, 0]), rtol=1e-12)
+
+
+def test_the_auc_loss_of_a_common_offset_keeps_a_margin_below_its_rounding():
+    scores, labels = np.full(4, 1e9, np.float32), np.array([1, 0, 0, 1], np.float32)
+    assert jl.ranking.auc_squared_hinge(scores, labels) == 1
+    assert jl.ranking.auc_squared_hinge(scores, 1 - labels) == 1
+
+
+def test_the_auc_loss_of_many_items_loses_no_digit_to_their_number():
+    random = np.random.default_rng(0)
+    scores = random.normal(size=1 << 15).astype(np.float32)
+    labels = (random.random(1 << 15) < 0.1).astype(np.float32)
+    found = jl.ranking.auc_squared_hinge(scores, labels)
+    leads = 1 - (scores[labels == 1].astype(float)[:, None] - scores[labels == 0])
+    np.testing.assert_allclose(found, np.mean(np.maximum(leads, 0) ** 2), rtol=5e-7)
 
 
 @EACH

@@ -102,19 +102,23 @@ def listmle(
     finite = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)
     rest = lax.associative_scan(jnp.logaddexp, finite, reverse=True, axis=scores.ndim - 1)[..., 1:]
     # L_i − s_i as softplus(L_{i+1} − s_i): no digit is lost where one item leads the rest by far.
-    return jnp.sum(softplus(jnp.where(kept[..., 1:], rest - scores[..., :-1], -jnp.inf)), axis=-1)
+    losses = softplus(jnp.where(kept[..., 1:], rest - scores[..., :-1], -jnp.inf))
+    return jnp.sum(losses, axis=-1) + _nothing(scores)
+
+
+def _nothing(scores: Array) -> Array:
+    """0, but NaN for a list that is NaN: also one in which no two items are compared must show it."""
+    return 0 * jnp.sign(scores[..., 0])
 
 
 def _leads(scores: Array, labels: Array, kept: Array) -> tuple[Array, Array]:
-    """s_i − s_j for each two items of a list, and whether both are there and i has the higher label."""
-    leads = scores[..., :, None] - scores[..., None, :]
+    """s_i − s_j for each two items of which i has the higher label, ∞ for others; and which those are.
+
+    A lead of ∞ costs nothing in value or derivative, and that of −∞ over itself, NaN, is not taken.
+    """
     better = labels[..., :, None] > labels[..., None, :]
-    return leads, better & kept[..., :, None] & kept[..., None, :]
-
-
-def _over_pairs(losses: Array, pairs: Array) -> Array:
-    """The sum over the pairs that count. NaN counts always: a list that holds one must show it."""
-    return jnp.sum(jnp.where(pairs | jnp.isnan(losses), losses, 0), axis=(-2, -1))
+    pairs = better & kept[..., :, None] & kept[..., None, :]
+    return jnp.where(pairs, scores[..., :, None] - scores[..., None, :], jnp.inf), pairs
 
 
 @loss(
@@ -151,8 +155,9 @@ def pairwise_logistic(
         ValueError: shapes that do not fit.
 
     """
-    leads, pairs = _leads(*listed("ranking.pairwise_logistic", where, REAL, scores=scores, labels=labels))
-    return _over_pairs(softplus(-leads), pairs)
+    scores, *others = listed("ranking.pairwise_logistic", where, REAL, scores=scores, labels=labels)
+    leads, _ = _leads(scores, *others)
+    return jnp.sum(softplus(-leads), axis=(-2, -1)) + _nothing(scores)
 
 
 @loss(
@@ -192,8 +197,9 @@ def pairwise_hinge(
         ValueError: shapes that do not fit; a concrete margin below 0.
 
     """
-    leads, pairs = _leads(*listed("ranking.pairwise_hinge", where, REAL, scores=scores, labels=labels))
-    return _over_pairs(relu(margin - leads), pairs)
+    scores, *others = listed("ranking.pairwise_hinge", where, REAL, scores=scores, labels=labels)
+    leads, _ = _leads(scores, *others)
+    return jnp.sum(relu(margin - leads), axis=(-2, -1)) + _nothing(scores)
 
 
 @loss(
@@ -229,9 +235,10 @@ def bpr(
         ValueError: shapes that do not fit.
 
     """
-    leads, pairs = _leads(*listed("ranking.bpr", where, FLAGS, scores=scores, labels=labels))
+    scores, *others = listed("ranking.bpr", where, FLAGS, scores=scores, labels=labels)
+    leads, pairs = _leads(scores, *others)
     count = jnp.sum(pairs, axis=(-2, -1), keepdims=True, dtype=leads.dtype)
-    return _over_pairs(softplus(-leads) / jnp.maximum(count, 1), pairs)
+    return jnp.sum(softplus(-leads) / jnp.maximum(count, 1), axis=(-2, -1)) + _nothing(scores)
 
 
 @loss(
@@ -274,16 +281,16 @@ def approx_ndcg(
 
     """
     scores, labels, kept = listed("ranking.approx_ndcg", where, NON_NEGATIVE, scores=scores, labels=labels)
-    leads, _ = _leads(scores, labels, kept)
-    ahead = sigmoid(-leads / temperature)
+    leads = scores[..., :, None] - scores[..., None, :]
     others = kept[..., None, :] & ~jnp.broadcast_to(jnp.eye(scores.shape[-1], dtype=bool), leads.shape)
-    ranks = 1 + jnp.sum(jnp.where(others | jnp.isnan(ahead), ahead, 0), axis=-1)
+    ahead = sigmoid(-jnp.where(others, leads, 0) / temperature)
+    ranks = 1 + jnp.sum(jnp.where(others, ahead, 0), axis=-1) + _nothing(scores)[..., None]
     gains = jnp.expm1(labels * math.log(2))
     places = 1 + lax.broadcasted_iota(gains.dtype, gains.shape, gains.ndim - 1)
     # Items that are not there come last: among items without a gain too, where it has a derivative.
     best = jnp.sort(jnp.where(kept, gains, -1), axis=-1, descending=True)
     ideal = jnp.sum(jnp.where(best < 0, 0, best) / jnp.log1p(places), axis=-1)
-    return -divide(jnp.sum(gains / jnp.log1p(ranks), axis=-1), ideal)
+    return divide(-jnp.sum(gains / jnp.log1p(ranks), axis=-1), ideal)
 
 
 @loss(

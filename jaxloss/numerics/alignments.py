@@ -110,7 +110,7 @@ def _forwards(blanks: Array, spoken: Array) -> tuple[Array, Array]:
 
     state, (scales, passed) = lax.scan(step, _corner(blanks, first=True), (blanks, spoken))
     surprise = -(jnp.sum(scales, axis=0) + state[..., -1])
-    return jnp.where(surprise < 0, 0, surprise), passed
+    return jnp.where(surprise <= 0, 0, surprise), passed  # −0 of certainty is 0 as well
 
 
 def _backwards(blanks: Array, spoken: Array, passed: Array) -> tuple[Array, Array]:

@@ -84,9 +84,16 @@ squared_leads.defjvp(_squared_leads_jvp, symbolic_zeros=True)
 
 def _leads_down(x: Array, shift: Array, leading: Array) -> tuple[Array, Array, Array]:
     """The order down, and in it Σ (y_j − y_i) and Σ (y_j − y_i)² over the leading j so far."""
-    order = jnp.argsort(-(x + shift), axis=-1, stable=True)
-    x, shift, leading = (jnp.take_along_axis(a, order, axis=-1) for a in (x, shift, leading))
-    steps = (x[..., :-1] - x[..., 1:]) + (shift[..., :-1] - shift[..., 1:])
+    # Infinite numbers that are equal are no distance apart.
+    x = jnp.clip(x, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max)
+    # y and what its sum has rounded away: neither the order nor a step, nor a million of them, loses it.
+    y = x + shift
+    added = y - x
+    rest = (x - (y - added)) + (shift - added)
+    places = lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+    down, under, order = lax.sort((-y, -rest, places), dimension=x.ndim - 1, num_keys=2)
+    leading = jnp.take_along_axis(leading, order, axis=-1)
+    steps = (down[..., 1:] - down[..., :-1]) + (under[..., 1:] - under[..., :-1])
     steps = jnp.concatenate([jnp.zeros_like(x[..., :1]), steps], axis=-1)
     nothing = jnp.zeros_like(x)
     stretches = steps, leading.astype(x.dtype), nothing, nothing

@@ -189,7 +189,8 @@ def _meet(lattice: _Lattice) -> tuple[Array, Array, _Pair, _Pair]:
     through = _through((either[0], reached[0]), (state[0][1], state[1][1]))
     total = logsumexp(jnp.concatenate(through, axis=-1))
     surprise = -(jnp.sum(scales, axis=(0, 1)) + total)
-    return jnp.where(surprise < 0, 0, surprise), total == -jnp.inf, state, passed
+    # −0 of certainty is 0 as well.
+    return jnp.where(surprise <= 0, 0, surprise), total == -jnp.inf, state, passed
 
 
 def _through(reach: _Pair, back: _Pair) -> _Pair:

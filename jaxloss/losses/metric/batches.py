@@ -67,11 +67,17 @@ def circle(
 
     """
     embeddings, same, different = grouped("metric.circle", where, embeddings=embeddings, labels=labels)
-    cosines = products(unit(embeddings), unit(embeddings))
+    directions = unit(embeddings)
+    cosines = products(directions, directions)
     apart = 1 - cosines
     partners = logsumexp(scale * (margin + apart) * (apart - margin), where=same)
     strangers = logsumexp(scale * relu(cosines + margin) * (cosines - margin), where=different)
-    return softplus(partners + strangers)
+    return softplus(partners + strangers) + _nothing(directions)
+
+
+def _nothing(directions: Array) -> Array:
+    """0 for each row, NaN for one that is NaN: with no other beside it no pair would show it."""
+    return 0 * jnp.sum(directions, axis=-1)
 
 
 @loss(
@@ -119,9 +125,11 @@ def multi_similarity(
     """
     who = "metric.multi_similarity"
     embeddings, same, different = grouped(who, where, embeddings=embeddings, labels=labels)
-    above = products(unit(embeddings), unit(embeddings)) - margin
+    directions = unit(embeddings)
+    above = products(directions, directions) - margin
     partners = softplus(logsumexp(-alpha * above, where=same)) / alpha
-    return partners + softplus(logsumexp(beta * above, where=different)) / beta
+    strangers = softplus(logsumexp(beta * above, where=different)) / beta
+    return partners + strangers + _nothing(directions)
 
 
 @loss(

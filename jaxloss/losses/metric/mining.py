@@ -62,6 +62,8 @@ def batch_hard_triplet(
     embeddings, same, different = grouped(who, where, embeddings=embeddings, labels=labels)
     embeddings = _all_finite(embeddings)
     squares = squared_distances(_of_size_one(embeddings), _there(same, different))
+    if not squares.size:
+        return jnp.sum(squares, axis=-1)  # there is no farthest of none
     partner = pick_rows(embeddings, jnp.argmax(jnp.where(same, squares, -jnp.inf), axis=-1))
     stranger = pick_rows(embeddings, jnp.argmin(jnp.where(different, squares, jnp.inf), axis=-1))
     losses = relu(safe_norm(embeddings - partner) - safe_norm(embeddings - stranger) + margin)
@@ -76,7 +78,8 @@ def _all_finite(embeddings: Array) -> Array:
 
 def _of_size_one(embeddings: Array) -> Array:
     """A constant multiple of a batch, whose squares do not overflow, out of reach of any derivative."""
-    as_one_vector = embeddings.reshape((*embeddings.shape[:-2], 1, -1))
+    rows, features = embeddings.shape[-2:]
+    as_one_vector = embeddings.reshape((*embeddings.shape[:-2], 1, rows * features))
     return lax.stop_gradient(embeddings) / magnitude(as_one_vector)
 
 
