@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import inspect
+import pickle
 import sys
 import types
 import warnings
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pages
+import programs
 import pytest
 from jax import lax
 
@@ -225,13 +227,19 @@ CALLS = {
     ),
     "multiclass_hinge_loss": (
         (SCORES,),
-        [lambda m, x: m.multiclass_hinge_loss(x, IDS), lambda m, x: m.multiclass_hinge_loss(x[0], IDS[0])],
+        [
+            lambda m, x: m.multiclass_hinge_loss(x, IDS),
+            lambda m, x: m.multiclass_hinge_loss(x[0], IDS[0]),
+            lambda m, x: m.multiclass_hinge_loss(x, IDS[0]),
+            lambda m, x: m.multiclass_hinge_loss(x, np.stack([IDS, 2 - IDS])),
+        ],
     ),
     "multiclass_perceptron_loss": (
         (SCORES,),
         [
             lambda m, x: m.multiclass_perceptron_loss(x, IDS),
             lambda m, x: m.multiclass_perceptron_loss(x[0], IDS[0]),
+            lambda m, x: m.multiclass_perceptron_loss(x[0], IDS),
         ],
     ),
     "multiclass_sparsemax_loss": ((SCORES,), [lambda m, x: m.multiclass_sparsemax_loss(x, IDS)]),
@@ -373,6 +381,48 @@ def assert_same(found, wanted, *, tolerance):
     assert found.dtype == (jnp.float64 if tolerance < 1e-8 else jnp.float32)
     size = float(np.max(np.abs(wanted), initial=0))
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * size)
+
+
+# One more: a reduction that may be anybody's is called as it is, and options are checked before what they
+# enter is run. `make_fenchel_young_loss` runs the given function, which may not be compiled at all.
+PROGRAMS = {"ranking_softmax_loss": 2, "triplet_margin_loss": 2, "ntxent": 3}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "make_fenchel_young_loss"])
+def test_an_eager_call_is_one_program(name):
+    arrays, (call, *_) = CALLS[name]
+    arrays = [jnp.asarray(array, jnp.float32) for array in arrays]
+    if name == "ctc_loss_with_forward_probs":
+
+        def call(m, z):
+            return m.ctc_loss_with_forward_probs(z, FRAME_PADDINGS, SAID, SAID_PADDINGS)[0]
+
+    assert programs.compilations(call, ours, *arrays) <= PROGRAMS.get(name, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "softmax_cross_entropy",
+        "safe_softmax_cross_entropy",
+        "poly_loss_cross_entropy",
+        "softmax_cross_entropy_with_integer_labels",
+        "kl_divergence",
+        "kl_divergence_with_log_targets",
+        "generalized_kl_divergence",
+        "cosine_similarity",
+        "cosine_distance",
+        "triplet_margin_loss",
+    ],
+)
+def test_a_batch_without_rows_has_no_losses(name):
+    count = len(CALLS[name][0])
+    arrays = [jnp.zeros((0, 3)), jnp.zeros(0, int)] if count == 1 else [jnp.zeros((0, 3))] * count
+    assert jax.eval_shape(getattr(ours, name), *arrays).shape == (0,)
+
+
+def test_a_loss_is_pickled_by_its_name():
+    assert all(pickle.loads(pickle.dumps(loss)) is loss for loss in map(vars(ours).get, NAMES))
 
 
 def test_given_probabilities_are_those_of_optax():
@@ -537,6 +587,21 @@ def test_nan_behind_a_mask_reaches_no_value_and_no_gradient(name):
     assert np.all(np.isfinite(of(*hidden)[0]))
 
 
+@pytest.mark.parametrize("name", [*MASKED, "smooth_labels"])
+def test_weights_are_no_mask(name):
+    """Optax refuses them as well, but in `smooth_labels`."""
+    arrays = (SHARES, 0.1) if name == "smooth_labels" else MASKED[name]
+    ids = () if len(arrays) == 2 else (THERE,)
+    with pytest.raises(TypeError, match=rf"{name}: `where` must be bool, got float"):
+        getattr(ours, name)(*map(jnp.asarray, arrays), *ids, where=jnp.asarray(SOFT))
+
+
+@pytest.mark.parametrize("name", ["multiclass_hinge_loss", "softmax_cross_entropy_with_integer_labels"])
+def test_a_product_of_rows_is_refused_in_words(name):
+    with pytest.raises(ValueError, match=r"(would make|must have the rows' shape)"):
+        getattr(ours, name)(jnp.ones((4, 3)), jnp.ones((4, 1), int))
+
+
 def test_a_label_that_is_no_class_is_named_under_checked():
     loss = checked(ours.softmax_cross_entropy_with_integer_labels)
     with pytest.raises(ValueError, match=r"`labels` must be in \[0, 3\), got -1 at flat index 1"):
@@ -582,5 +647,5 @@ def test_integer_labels_are_not_smoothed():
 
 
 def test_the_old_name_is_deprecated():
-    with pytest.warns(DeprecationWarning, match="old name of generalized_kl_divergence"):
+    with pytest.warns(DeprecationWarning, match="use generalized_kl_divergence"):
         ours.convex_kl_divergence(jnp.zeros(3), jnp.ones(3))

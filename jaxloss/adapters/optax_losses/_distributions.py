@@ -8,10 +8,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxloss import numerics
-from jaxloss.adapters.optax_losses._shapes import Axis, Floats, Mask, item_last, mask_like, pair_together
+from jaxloss.adapters.optax_losses._shapes import (
+    Axis,
+    Floats,
+    Mask,
+    item_last,
+    mask_like,
+    one_call,
+    pair_together,
+)
 from jaxloss.losses import divergence
 
 
+@one_call("axis")
 def kl_divergence(
     log_predictions: Floats, targets: Floats, axis: Axis = -1, where: Mask = None
 ) -> Float[Array, "..."]:
@@ -26,11 +35,12 @@ def _entries(
     """Two arrays, items last; an entry left out is what costs nothing: log p = 0 and the neutral target."""
     logs, targets = pair_together(who, **arrays)
     if where is not None:
-        kept = mask_like(logs, where)
+        kept = mask_like(who, logs, where)
         logs, targets = jnp.where(kept, logs, 0), jnp.where(kept, targets, neutral)
     return item_last(logs, axis), item_last(targets, axis)
 
 
+@one_call("axis")
 def kl_divergence_with_log_targets(
     log_predictions: Floats, log_targets: Floats, axis: Axis = -1, where: Mask = None
 ) -> Float[Array, "..."]:
@@ -47,6 +57,7 @@ def kl_divergence_with_log_targets(
     return jnp.sum(shares * jnp.where(shares == 0, 0, targets - logs), axis=-1)
 
 
+@one_call("axis")
 def generalized_kl_divergence(
     log_predictions: Floats, targets: Floats, axis: Axis = -1, where: Mask = None
 ) -> Float[Array, "..."]:
@@ -62,6 +73,6 @@ def convex_kl_divergence(
     log_predictions: Floats, targets: Floats, axis: Axis = -1, where: Mask = None
 ) -> Float[Array, "..."]:
     """The old name of `generalized_kl_divergence`, deprecated as it is in Optax."""
-    msg = "convex_kl_divergence is the old name of generalized_kl_divergence."
+    msg = "convex_kl_divergence is deprecated; use generalized_kl_divergence."
     warnings.warn(msg, DeprecationWarning, stacklevel=2)
     return generalized_kl_divergence(log_predictions, targets, axis, where)

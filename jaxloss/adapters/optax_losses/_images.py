@@ -9,13 +9,14 @@ from jaxtyping import Float
 
 from jaxloss import numerics
 from jaxloss._contracts import UNIT, paired, poison
-from jaxloss.adapters.optax_losses._shapes import Floats, Number, Reals
+from jaxloss.adapters.optax_losses._shapes import Floats, Number, Reals, one_call
 
 _REDUCTIONS = {"mean": jnp.mean, "sum": jnp.sum, "none": None}
 # How far from 1 the sum of given probabilities may be: rounding in half precision, not another scale.
 _SLACK = 1e-2
 
 
+@one_call("apply_softmax", "reduction", "ignore_background", "axis")
 def dice_loss(
     predictions: Floats,
     targets: Reals,
@@ -84,6 +85,7 @@ def _each_class(weights: ArrayLike, given: Array) -> Array:
     return weights
 
 
+@one_call("apply_softmax", "ignore_background")
 def multiclass_generalized_dice_loss(
     predictions: Floats,
     targets: Reals,
@@ -113,6 +115,7 @@ def multiclass_generalized_dice_loss(
     return jnp.mean(losses)
 
 
+@one_call("apply_sigmoid")
 def binary_dice_loss(
     predictions: Floats, targets: Reals, *, smooth: Number = 1.0, apply_sigmoid: bool = True
 ) -> Float[Array, "..."]:

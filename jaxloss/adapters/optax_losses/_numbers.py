@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxloss.adapters.optax_losses._shapes import Floats, Number, Reals, together
+from jaxloss.adapters.optax_losses._shapes import Floats, Number, Reals, one_call, together
 from jaxloss.losses import binary, regression, robust
 
 
@@ -13,11 +13,13 @@ def _or_zeros(predictions: ArrayLike, targets: ArrayLike | None) -> ArrayLike:
     return jnp.zeros_like(predictions) if targets is None else targets
 
 
+@one_call()
 def squared_error(predictions: Floats, targets: Reals | None = None) -> Float[Array, "..."]:
     """`regression.squared_error`, of zeros where there are no targets."""
     return regression.squared_error(predictions, _or_zeros(predictions, targets))
 
 
+@one_call()
 def l2_loss(predictions: Floats, targets: Reals | None = None) -> Float[Array, "..."]:
     """`regression.half_squared_error`, of zeros where there are no targets."""
     return regression.half_squared_error(predictions, _or_zeros(predictions, targets))
@@ -32,12 +34,14 @@ def huber_loss(
     return robust.huber(*pair, delta=delta)
 
 
+@one_call()
 def log_cosh(predictions: Floats, targets: Reals | None = None) -> Float[Array, "..."]:
     """`regression.log_cosh`, of zeros where there are no targets; no digit of a small residual is lost."""
     targets = _or_zeros(predictions, targets)
     return regression.log_cosh(*together("log_cosh", predictions=predictions, targets=targets))
 
 
+@one_call()
 def sigmoid_binary_cross_entropy(logits: Floats, labels: Reals) -> Float[Array, "..."]:
     """`binary.cross_entropy`; NaN for a label outside [0, 1]."""
     return binary.cross_entropy(*together("sigmoid_binary_cross_entropy", logits=logits, labels=labels))
@@ -51,17 +55,20 @@ def sigmoid_focal_loss(
     return binary.focal(*pair, gamma=gamma, alpha=alpha)
 
 
+@one_call()
 def hinge_loss(predictor_outputs: Floats, targets: Reals) -> Float[Array, "..."]:
     """`binary.hinge`; NaN for a target other than −1 and +1, and slope 0 where the margin is just kept."""
     pair = together("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
     return binary.hinge(*pair)
 
 
+@one_call()
 def perceptron_loss(predictor_outputs: Floats, targets: Reals) -> Float[Array, "..."]:
     """`binary.perceptron`; NaN for a target other than −1 and +1, and slope 0 at a score of 0."""
     return binary.perceptron(predictor_outputs, targets)
 
 
+@one_call()
 def sparsemax_loss(logits: Floats, labels: Reals) -> Float[Array, "..."]:
     """`binary.sparsemax`; a label between 0 and 1 is the probability it says, not a 1."""
     return binary.sparsemax(*together("sparsemax_loss", logits=logits, labels=labels))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Integer, Real
 
 from jaxloss import numerics
 from jaxloss._contracts import compute_dtype
-from jaxloss.adapters.optax_losses._shapes import Number
+from jaxloss.adapters.optax_losses._shapes import Number, one_call
 from jaxloss.losses import sequence
 
 Logits = Float[ArrayLike, "rows frames classes"]
@@ -17,6 +17,7 @@ LabelPaddings = Real[ArrayLike, "rows labels"] | Bool[ArrayLike, "rows labels"]
 _Pair = tuple[Array, Array]
 
 
+@one_call("blank_id")
 def ctc_loss(
     logits: Logits,
     logit_paddings: FramePaddings,
@@ -35,6 +36,7 @@ def ctc_loss(
     return sequence.ctc(logits, labels, logit_where=frames, label_where=there, blank=blank_id)
 
 
+@one_call("blank_id")
 def ctc_loss_with_forward_probs(
     logits: Logits,
     logit_paddings: FramePaddings,

@@ -14,12 +14,15 @@ from jaxloss.adapters.optax_losses._shapes import (
     Number,
     item_last,
     mask_like,
+    one_call,
     pair_together,
+    same_items,
     together,
 )
 from jaxloss.losses import contrastive, metric
 
 
+@one_call("axis")
 def cosine_similarity(
     predictions: Floats,
     targets: Floats,
@@ -33,6 +36,7 @@ def cosine_similarity(
     return jnp.sum(_shortened(first, epsilon)[0] * _shortened(second, epsilon)[0], axis=-1)
 
 
+@one_call("axis")
 def cosine_distance(
     predictions: Floats,
     targets: Floats,
@@ -53,8 +57,10 @@ def _vectors(
 ) -> tuple[Array, Array]:
     """Two arrays, vectors last; an entry left out is 0."""
     first, second = pair_together(who, predictions=predictions, targets=targets)
+    same_items(who, "predictions", predictions, first, axis)
+    same_items(who, "targets", targets, second, axis)
     if where is not None:
-        kept = mask_like(first, where)
+        kept = mask_like(who, first, where)
         first, second = jnp.where(kept, first, 0), jnp.where(kept, second, 0)
     return item_last(first, axis), item_last(second, axis)
 
@@ -75,12 +81,22 @@ def ntxent(
     temperature: Number = 0.07,
 ) -> Float[Array, ""]:
     """The mean of `contrastive.nt_xent` over all pairs of partners, 0 without one; only directions count."""
+    ids, partners = _groups(labels)
+    return _weighted_mean(contrastive.nt_xent(embeddings, ids, temperature=temperature), partners)
+
+
+@one_call()
+def _groups(labels: ArrayLike) -> tuple[Array, Array]:
+    """Of labels of any kind: the first row that has a row's label, and how many others have it."""
     labels = jnp.asarray(labels)
     same = labels[:, None] == labels[None, :]
-    # Labels of any kind: a row's id is the first row that has its label.
-    losses = contrastive.nt_xent(embeddings, jnp.argmax(same, axis=-1), temperature=temperature)
-    partners = (jnp.sum(same, axis=-1) - 1).astype(losses.dtype)
-    return numerics.divide(jnp.sum(partners * losses), jnp.sum(partners))
+    return jnp.argmax(same, axis=-1), jnp.sum(same, axis=-1) - 1
+
+
+@one_call()
+def _weighted_mean(losses: Array, partners: Array) -> Array:
+    weights = partners.astype(losses.dtype)
+    return numerics.divide(jnp.sum(weights * losses), jnp.sum(weights))
 
 
 def triplet_margin_loss(
@@ -93,15 +109,23 @@ def triplet_margin_loss(
     eps: Number = 1e-6,
 ) -> Float[Array, "..."]:
     """`metric.triplet_margin`, its norm (Σ |d|^p + ε)^(1/p); margin ≥ 0 and degree ≥ 1."""
+    a, b, c = _lengthened(anchors, positives, negatives, axis, norm_degree, eps)
+    if isinstance(norm_degree, (int, float)) and norm_degree == 2:
+        return metric.triplet_margin(a, b, c, margin=margin)
+    return metric.triplet_margin(a, b, c, margin=margin, p=norm_degree)
+
+
+@one_call("axis")
+def _lengthened(
+    anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, axis: Axis, degree: Number, eps: Number
+) -> tuple[Array, Array, Array]:
+    """Vectors, last, of one entry more, ε^(1/p) in the anchors: the norm of a difference is Optax's."""
     who = "triplet_margin_loss"
     names = ("anchors", "positives", "negatives")
     arrays = together(who, **dict(zip(names, (anchors, positives, negatives), strict=True)))
     given = dict(zip(names, (item_last(array, axis) for array in arrays), strict=True))
     a, b, c = triplets(who, **given)
-    # It is the norm of a difference that has one entry more, ε^(1/p).
-    root = numerics.power(jnp.asarray(eps, a.dtype), 1 / jnp.asarray(norm_degree, a.dtype))
+    root = numerics.power(jnp.asarray(eps, a.dtype), 1 / jnp.asarray(degree, a.dtype))
     ends = jnp.broadcast_to(root, (*a.shape[:-1], 1)), jnp.zeros((*a.shape[:-1], 1), a.dtype)
     a, b, c = (jnp.concatenate([x, end], axis=-1) for x, end in zip((a, b, c), (*ends, ends[1]), strict=True))
-    if isinstance(norm_degree, (int, float)) and norm_degree == 2:
-        return metric.triplet_margin(a, b, c, margin=margin)
-    return metric.triplet_margin(a, b, c, margin=margin, p=norm_degree)
+    return a, b, c
