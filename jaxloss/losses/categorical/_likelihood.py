@@ -163,8 +163,8 @@ def nll(
     )
     weights = each_class("categorical.nll", "class_weights", class_weights, scores)
     if has_ids(scores, labels):
-        weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        losses = -weight * numerics.pick(scores, labels)
+        own = numerics.pick(scores, labels)
+        losses = -own if weights is None else -numerics.multiply(numerics.pick(weights, labels), own)
     else:
         shares = labels if weights is None else weights * labels
         losses = -jnp.sum(numerics.multiply(shares, scores), axis=-1)
@@ -223,8 +223,9 @@ def focal(
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)
-        weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        losses = weight * (_doubt(surprise, gamma) * surprise)
+        losses = _doubt(surprise, gamma) * surprise
+        if weights is not None:
+            losses = numerics.multiply(numerics.pick(weights, labels), losses)
     else:
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
