@@ -50,7 +50,9 @@ def _images_with_pixels(
     """The same of logits that have no classes."""
     if where is None and ignore_index is None:
         return None
-    return _with_any(pixels_kept("mean", labels, logits.shape, where, ignore_index))
+    # As numbers, in which the loss compares them: 255 as a bool is 1.
+    numbers = labels.astype(jnp.float32)
+    return _with_any(pixels_kept("mean", numbers, logits.shape, where, ignore_index))
 
 
 def _with_any(kept: Array) -> Array:
