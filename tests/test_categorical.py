@@ -80,3 +80,9 @@ def test_the_curvature_is_that_of_the_classes_that_there_are(loss):
     np.testing.assert_array_equal(jnp.isnan(found), False)
     np.testing.assert_allclose(found[1:, 1:], jax.hessian(loss)(LOGITS[1:], share[1:]), rtol=1e-12)
     np.testing.assert_array_equal(found[0], 0)
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_a_mask_of_classes_that_is_not_bool_is_refused_in_words(dtype):
+    with pytest.raises(TypeError, match="cross_entropy: `class_where` must be bool, got"):
+        categorical.cross_entropy(TEACHER, 1, class_where=THERE.astype(dtype))

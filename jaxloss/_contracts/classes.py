@@ -130,6 +130,14 @@ def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> 
     return None if option is None else on_trailing_axes(who, name, option, scores)
 
 
+def classes_there(who: str, class_where: ArrayLike | None, scores: Array) -> Array | None:
+    """The mask of the classes that there are, in the scores' shape."""
+    if class_where is not None and jnp.result_type(class_where) != jnp.bool_:
+        got = str(jnp.result_type(class_where))
+        refuse(who, "class_where", "bool", got, "pass `class_where != 0`")
+    return each_class(who, "class_where", class_where, scores)
+
+
 def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) -> None:
     if labels.shape == logits.shape:
         refuse(

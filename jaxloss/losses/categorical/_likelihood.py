@@ -14,6 +14,7 @@ from jaxloss._contracts import (
     NON_NEGATIVE,
     REAL,
     Labels,
+    classes_there,
     classified,
     counted,
     each_class,
@@ -91,7 +92,8 @@ def cross_entropy(
         whose labels are no distribution; ∞ where the label is a class that is not there.
 
     Raises:
-        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        TypeError: logits that are not floating point; integer labels of the logits' shape; a mask that is not
+            bool.
         ValueError: shapes that do not fit; a concrete option out of range.
 
     """
@@ -100,7 +102,7 @@ def cross_entropy(
         who, ignore_index, (label_smoothing, class_weights, z_loss), logits=logits, labels=labels
     )
     weights = each_class(who, "class_weights", class_weights, logits)
-    present = each_class(who, "class_where", class_where, logits)
+    present = classes_there(who, class_where, logits)
     if present is not None:
         present |= _unlabelled(logits, labels, ignored)
         logits = jnp.where(present, logits, -jnp.inf)
