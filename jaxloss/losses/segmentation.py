@@ -1,5 +1,8 @@
 """Losses of a whole labelled image: how much of what is predicted and what is there is not shared."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -340,7 +343,7 @@ def lovasz_hinge(
 
 def _flat(pixels: Array) -> Array:
     """`[batch, pixels]`."""
-    return pixels.reshape(pixels.shape[0], -1)
+    return pixels.reshape(pixels.shape[0], math.prod(pixels.shape[1:]))
 
 
 @loss(
@@ -385,7 +388,7 @@ def lovasz_softmax(
     logits, shares, kept = segmented_whole(who, where, ignore_index, logits=logits, labels=labels)
     predicted, rest = numerics.probabilities(logits)
     errors = jnp.where(kept[..., None], jnp.where(shares > 0, rest, predicted), 0)
-    by_class = (jnp.moveaxis(a.reshape(a.shape[0], -1, a.shape[-1]), -1, 1) for a in (errors, shares))
+    by_class = (jax.vmap(_flat, in_axes=-1, out_axes=1)(a) for a in (errors, shares))
     losses = numerics.lovasz_jaccard(*by_class)
     there = jnp.any(shares != 0, axis=tuple(range(1, shares.ndim - 1)))
     total = jnp.sum(jnp.where(there, losses, 0), axis=-1)
