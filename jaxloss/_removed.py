@@ -49,11 +49,12 @@ def kept_row(kept: Array) -> KeptRow:
 def _first_true(flat: Array) -> Array:
     """`jnp.argmax` of flags, which on a CPU reads all, one by one: here up to the first that is set."""
     size = min(flat.size, 4096)
+    last = flat.size - size
 
     def none_yet(start: Array) -> Array:
-        return (start < flat.size - size) & ~jnp.any(lax.dynamic_slice(flat, (start,), (size,)))
+        return (start < last) & ~jnp.any(lax.dynamic_slice(flat, (start,), (size,)))
 
-    start = lax.while_loop(none_yet, lambda start: jnp.minimum(start + size, flat.size - size), 0)
+    start = lax.while_loop(none_yet, lambda start: jnp.minimum(start + size, last), jnp.asarray(0))
     return start + jnp.argmax(lax.dynamic_slice(flat, (start,), (size,)))
 
 

@@ -544,6 +544,42 @@ def test_partial_means_cross_devices():
     np.testing.assert_allclose(jax.jit(sharded)(PREDICTIONS, TARGETS, MASK), ERRORS[MASK].mean(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "loss", [jl.robust.smooth_l1, jl.binary.cross_entropy, jl.regression.cosine_distance]
+)
+@pytest.mark.parametrize("rows", [(8,), (4, 6)], ids=str)
+def test_a_masked_mean_on_a_mesh_of_explicit_axes_drops_the_removed_rows(loss, rows):
+    shape = (*rows, 3) if loss is jl.regression.cosine_distance else rows
+    predictions, targets = (
+        np.random.default_rng(seed).uniform(size=shape).astype(np.float32) for seed in (1, 2)
+    )
+    kept = np.arange(np.prod(rows)).reshape(rows) % 3 > 0
+    spoiled = np.where(kept.reshape(kept.shape + (1,) * (predictions.ndim - kept.ndim)), predictions, np.nan)
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spread = jax.sharding.NamedSharding(mesh, PartitionSpec("rows"))
+
+    def objective(predictions, targets, where):
+        return jl.mean(loss)(predictions, targets, where=where)
+
+    given = [jax.device_put(array, spread) for array in (spoiled, targets, kept)]
+    value, gradient = jax.jit(jax.value_and_grad(objective))(*given)
+    dropped, slope = jax.value_and_grad(jl.mean(loss))(predictions[kept], targets[kept])
+    np.testing.assert_allclose(value, dropped, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(gradient)[kept], slope, rtol=1e-5, atol=1e-8)
+    assert not np.any(np.asarray(gradient)[~kept])
+
+
+@pytest.mark.parametrize("place", [0, 4095, 4096, 5000, 9999])
+def test_the_one_row_that_is_kept_is_found_wherever_it_stands(place):
+    predictions = np.where(np.arange(10_000) == place, 2, np.nan).astype(np.float32)
+
+    def objective(delta):
+        huber = jl.mean(jl.robust.huber)
+        return huber(predictions, np.zeros(10_000, np.float32), where=~np.isnan(predictions), delta=delta)
+
+    assert jax.value_and_grad(objective)(jnp.float32(0.5)) == (0.875, 1.5)
+
+
 def test_a_partial_mean_is_a_pytree_of_two_numbers():
     assert len(jax.tree.leaves(jl.partial_mean(squares)(PREDICTIONS, TARGETS))) == 2
 
