@@ -63,15 +63,15 @@ def _is_spread(array: Array) -> bool:
     return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
-def _row_at(place: tuple[Array, ...], array: Array) -> Array:
+def _row_at(place: tuple[Array, ...], kept: Array, array: Array) -> Array:
+    """The entry of a row that is kept."""
     if not _is_spread(array):
         return array[place]
-    rows = array.shape[: len(place)]
-    here = jnp.ones(rows, bool)
+    here = kept
     for axis, index in enumerate(place):
-        here &= lax.broadcasted_iota(index.dtype, rows, axis) == index
+        here &= lax.broadcasted_iota(index.dtype, kept.shape, axis) == index
     alone = jnp.where(_over_items(here, array), array, jnp.zeros((), array.dtype))
-    return jnp.sum(alone, axis=tuple(range(len(place))), dtype=array.dtype)
+    return jnp.sum(alone, axis=tuple(range(kept.ndim)), dtype=array.dtype)
 
 
 def stand_in(
@@ -92,7 +92,7 @@ def stand_in(
         if array.ndim == 0:
             return shared(array)
         half = jnp.asarray(0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0, array.dtype)
-        spare = lax.stop_gradient(jnp.where(row.exists, _row_at(row.place, array), half))
+        spare = lax.stop_gradient(jnp.where(row.exists, _row_at(row.place, kept, array), half))
         return jnp.where(_over_items(kept, array), array, jnp.expand_dims(spare, tuple(range(kept.ndim))))
 
     # An option of one number a row goes with it: a target stands in beside its own trials.
