@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import CHECKING, compute_dtype, start_with_rows
+from jaxloss._contracts import CHECKING, Named, compute_dtype, start_with_rows
 from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
-from jaxloss._removed import cut_off, is_differentiable, kept_row, stand_in
+from jaxloss._removed import beside, cut_off, inside, is_differentiable, kept_row
 from jaxloss.numerics import divide, summed
 
 RowLoss = Callable[..., Array]
@@ -171,14 +171,20 @@ def _partial_mean(
     kept = _kept(who, loss, data, options, where)
     # One number in, one loss out: cheaper to compute twice than to store in between.
     alike = card is not None and all(array.ndim == data[0].ndim for array in data)
-    row = None
+    stand_in, row = None, None
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.
         # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
         # a stand-in fuses better than the cut.
         small = all(array.ndim <= kept.ndim for array in data)
         shares = card is None or small or CHECKING.get() or any(map(is_differentiable, options.values()))
-        data, row = (data, kept_row(kept)) if shares else (cut_off(data, kept), None)
+        if card is not None and alike and small and (numbers := _numbers_inside(card)):
+            ranges = {name: interval.inside for name, interval in card.options.items()}
+            stand_in = functools.partial(inside, domains=numbers, ranges=ranges)
+        elif shares:
+            stand_in, row = beside, kept_row(kept)
+        else:
+            data = cut_off(data, kept)
     static = {name: value for name, value in options.items() if not isinstance(value, Array)}
     traced = {name: value for name, value in options.items() if name not in static}
 
@@ -192,7 +198,7 @@ def _partial_mean(
     def weighted(
         data: tuple[Array, ...], traced: dict[str, Array], kept: Any, row: Any, weights: Any
     ) -> Array:
-        losses = rows(data, traced) if row is None else rows(*stand_in(data, traced, kept, row))
+        losses = rows(*stand_in(data, traced, kept, row)) if stand_in else rows(data, traced)
         losses = losses if weights is None else losses * weights
         return losses if kept is None else jnp.where(kept, losses, 0)
 
@@ -241,6 +247,12 @@ def _kept(
     start_with_rows(who, data, rows, _FIX)
     mask = _mask(who, where, rows)
     return mask if counted is None else mask & counted
+
+
+def _numbers_inside(card: Card) -> list[float] | None:
+    """A number of each argument's domain; None where one of them is no set of numbers."""
+    numbers = [domain.inside for domain in card.domain.values() if not isinstance(domain, Named)]
+    return numbers if len(numbers) == len(card.domain) else None
 
 
 def _weights_of(

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import math
 import re
 import weakref
 
@@ -569,6 +570,42 @@ def test_a_masked_mean_on_a_mesh_of_explicit_axes_drops_the_removed_rows(loss, r
     assert not np.any(np.asarray(gradient)[~kept])
 
 
+def largest_gather(program: str) -> int:
+    """The numbers in the largest array that a compiled program gathers on each device."""
+    shapes = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather\(", program)
+    return max((math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes), default=0)
+
+
+GATHERED = {
+    "numbers": (jl.robust.smooth_l1, 0),
+    "classes": (jl.categorical.cross_entropy, 64 * 5),
+    "lambda": (lambda logits, ids: jnp.where(ids > 1, jnp.max(logits, axis=-1), 0), 64 * 5),
+}
+
+
+@pytest.mark.parametrize(("loss", "most"), GATHERED.values(), ids=GATHERED)
+def test_a_masked_mean_of_rows_on_several_devices_gathers_64_rows_at_the_most(loss, most):
+    rows = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices()[:4], "rows"), PartitionSpec("rows"))
+    logits = jax.ShapeDtypeStruct((8000, 5) if most else (8000,), jnp.float32, sharding=rows)
+    ids = jax.ShapeDtypeStruct((8000,), jnp.int32 if most else jnp.float32, sharding=rows)
+    kept = jax.ShapeDtypeStruct((8000,), jnp.bool_, sharding=rows)
+    options = {"label_smoothing": 0.1} if loss is jl.categorical.cross_entropy else {}
+
+    def objective(logits, ids, kept):
+        return jl.mean(loss)(logits, ids, where=kept, **options)
+
+    assert (
+        largest_gather(jax.jit(jax.value_and_grad(objective)).lower(logits, ids, kept).compile().as_text())
+        <= most
+    )
+
+
+def test_the_measure_sees_all_rows_gathered():
+    rows = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices()[:4], "rows"), PartitionSpec("rows"))
+    logits = jax.ShapeDtypeStruct((8000, 5), jnp.float32, sharding=rows)
+    assert largest_gather(jax.jit(lambda logits, at: logits[at]).lower(logits, 7).compile().as_text()) >= 8000
+
+
 @pytest.mark.parametrize("place", [0, 4095, 4096, 5000, 9999])
 def test_the_one_row_that_is_kept_is_found_wherever_it_stands(place):
     predictions = np.where(np.arange(10_000) == place, 2, np.nan).astype(np.float32)
@@ -599,7 +636,8 @@ def test_a_large_mask_that_is_a_constant_is_not_searched_when_compiling(capfd):
     mask = np.ones(8_000_000, bool)
     mask[:100] = False
     rows = jax.ShapeDtypeStruct(mask.shape, jnp.float32)
-    program = jax.jit(lambda p, t: jl.mse(p, t, where=mask)).lower(rows, rows).compile(LAID_OUT).as_text()
+    masked = jax.jit(lambda p, t: jl.mean(squares)(p, t, where=mask))
+    program = masked.lower(rows, rows).compile(LAID_OUT).as_text()
     # The program still searches for a kept row, and nothing was said of slow constant folding.
     searched = re.search(r"\(pred\[\], s(32|64)\[\]\) (fusion|reduce)", program)
     assert (bool(searched), "olding" in capfd.readouterr().err) == (True, False)
