@@ -69,6 +69,12 @@ def _masked(inputs: Callable[..., Inputs]) -> Callable[..., Inputs]:
     return with_mask
 
 
+def _weighted_pairs(*, quick: bool) -> Inputs:
+    """Logits and labels of two classes, and a weight a row."""
+    logits, labels = _binary_pairs(quick=quick)
+    return logits, labels, _generator().random(labels.shape, np.float32)
+
+
 def _spoken(*, quick: bool) -> Inputs:
     """Logits [32, 256, 128], and 64 labels a row, none of them the blank 0."""
     random = _generator()
@@ -174,7 +180,7 @@ def _ctc_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_of(rows: Function) -> Function:
-    """The mean over the rows, kept ones if a mask comes third, and its gradient."""
+    """The mean over the rows, kept ones or by their weights if these come third, and its gradient."""
 
     def truth(p: np.ndarray, t: np.ndarray, kept: np.ndarray | None = None) -> tuple[Any, np.ndarray]:
         losses, slopes = rows(p, t)
@@ -217,6 +223,12 @@ def _huber_plain(p: jax.Array, t: jax.Array) -> jax.Array:
 def _binary_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     value = jnp.mean(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
     return value, (jax.nn.sigmoid(z) - y) * (1 / z.size)
+
+
+def _weighted_by_hand(z: jax.Array, y: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = jnp.sum(w)
+    value = jnp.sum(w * (jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z)))))
+    return value / total, w * (jax.nn.sigmoid(z) - y) / total
 
 
 def _focal_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -266,6 +278,10 @@ def _categorical_by_hand(
 
 
 # --- contenders ---------------------------------------------------------------------------------
+
+
+def _average(loss: Function) -> Function:
+    return lambda p, t, weights: jnp.average(loss(p, t), weights=weights)
 
 
 def _mean_where(loss: Function) -> Function:
@@ -462,6 +478,19 @@ CASES: tuple[Case, ...] = (
         _binary_by_hand,
         optax.sigmoid_binary_cross_entropy,
         "binary_cross_entropy_with_logits",
+    ),
+    Case(
+        "binary_cross_entropy_weighted",
+        "binary cross-entropy, a weight a row, value and gradient of the mean",
+        _weighted_pairs,
+        _mean_of(_binary_rows),
+        (
+            _differentiated(OURS, lambda z, y, w: jl.mean(jl.binary.cross_entropy)(z, y, weights=w)),
+            Contender(BY_HAND, _weighted_by_hand, compiled),
+            _differentiated("optax", _average(optax.sigmoid_binary_cross_entropy)),
+            _limit(lambda z, y, w: z + y + w),
+        ),
+        _MEANS,
     ),
     _mean_case(
         "binary_focal",
