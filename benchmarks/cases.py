@@ -17,6 +17,7 @@ from benchmarks.harness import (
     OURS,
     Case,
     Contender,
+    Function,
     Inputs,
     Target,
     compiled,
@@ -25,8 +26,6 @@ from benchmarks.harness import (
     torch_autograd,
 )
 from benchmarks.training_cases import TRAINING_CASES
-
-Function = Callable[..., Any]
 
 # --- data -------------------------------------------------------------------------------------
 
