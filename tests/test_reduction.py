@@ -606,6 +606,18 @@ def test_the_measure_sees_all_rows_gathered():
     assert largest_gather(jax.jit(lambda logits, at: logits[at]).lower(logits, 7).compile().as_text()) >= 8000
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+def test_what_stands_in_for_a_removed_row_is_in_the_domain_of_every_link(power):
+    means, targets = np.array([1.0, 2.0, np.nan, -3.0]), np.array([1.5, 2.0, -1.0, np.inf])
+
+    def objective(power, rows, where=None):
+        deviance = jl.mean(jl.deviance.tweedie)
+        return deviance(means[rows], targets[rows], power=power, link="identity", where=where)
+
+    masked = jax.grad(objective)(power, slice(None), np.array([True, True, False, False]))
+    np.testing.assert_allclose(masked, jax.grad(objective)(power, slice(2)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("place", [0, 4095, 4096, 5000, 9999])
 def test_the_one_row_that_is_kept_is_found_wherever_it_stands(place):
     predictions = np.where(np.arange(10_000) == place, 2, np.nan).astype(np.float32)

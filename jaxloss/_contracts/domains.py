@@ -39,9 +39,12 @@ class Interval:
 
     @property
     def inside(self) -> float:
-        """A number that lies inside, at no end; so does the next whole number, or at the upper one."""
+        """A number that lies inside, at no end; so does the next whole number, or at the upper one.
+
+        Of all real numbers it is one half, a probability and positive: an option may ask for that.
+        """
         if self.low == -math.inf:
-            return 0.0 if self.high == math.inf else self.high - 0.5
+            return 0.5 if self.high == math.inf else self.high - 0.5
         return self.low + 0.5 if self.high == math.inf else 0.5 * (self.low + self.high)
 
     def __str__(self) -> str:
