@@ -2,7 +2,7 @@
 
 The last axis but one of the embeddings is the batch; axes before it are batches of their own.
 
-On a mesh of explicit axes, which `jax.set_mesh` has set, a mean of a loss that couples rows is to be wrapped as
+On a mesh of explicit axes that `jax.set_mesh` has set, wrap the mean of a loss that couples rows as
 `jax.sharding.auto_axes(mean(loss), out_sharding=PartitionSpec())`: of every two rows JAX would shard both.
 """
 

@@ -3,7 +3,7 @@
 `rows`: each row for itself, told who belongs with it. `batches`: every two rows of a batch are a pair,
 which counts by how much it is wrong. `mining`: of all the pairs of a batch those that are hardest.
 
-On a mesh of explicit axes, which `jax.set_mesh` has set, a mean of a loss that couples rows is to be wrapped as
+On a mesh of explicit axes that `jax.set_mesh` has set, wrap the mean of a loss that couples rows as
 `jax.sharding.auto_axes(mean(loss), out_sharding=PartitionSpec())`: of every two rows JAX would shard both.
 """
 
