@@ -46,3 +46,17 @@ def test_the_stranger_that_is_farther_is_found_where_squares_underflow():
         for dtype in (np.float32, np.float64)
     )
     np.testing.assert_allclose(found * 1e30, exact * 1e30, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e10, 1e30])
+def test_a_teacher_may_be_sure_or_have_an_offset(offset):
+    teacher = np.array([offset, offset, 0.0], np.float32)
+    shares = np.array([0.5, 0.5, 0.0])
+    found, slope = jax.value_and_grad(contrastive.dino)(jnp.zeros(3), jnp.asarray(teacher))
+    np.testing.assert_allclose(found, np.log(3), rtol=1e-6)
+    np.testing.assert_allclose(slope, 10 * (1 / 3 - shares), rtol=1e-5)
+    near = teacher[:2] + np.float32(offset < 1e6) * np.array([0.0, 0.0625], np.float32)
+    sharp = np.exp((near.astype(float) - near[1]) / 0.04)
+    student = np.array([1.0, -1.0], np.float32)
+    expected = np.sum(sharp / sharp.sum() * (np.logaddexp(10.0, -10.0) - 10.0 * student))
+    np.testing.assert_allclose(contrastive.dino(student, near), expected, rtol=1e-5)
