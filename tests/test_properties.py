@@ -170,6 +170,11 @@ def test_sharded_over_eight_devices_is_unsharded(case):
         support.check_sharded(support.loss_of(case), case, data, options)
 
 
+@FULLEST_OF_ROWS
+def test_rows_over_a_mesh_of_explicit_axes_are_accepted(case):
+    support.check_explicit_axes(support.loss_of(case), case, *support.examples(case, 1, calm=True)[0])
+
+
 @ONE_OF_A_KIND
 def test_a_mean_over_eight_devices_is_that_over_one(case):
     ((data, options),) = support.examples(case, 1, calm=True)

@@ -93,3 +93,26 @@ def test_a_mask_of_lists_is_refused_in_words(card):
 def test_listmle_of_equal_labels_keeps_the_order_given():
     found = jl.ranking.listmle(np.array([1.0, 2.0]), np.zeros(2))
     np.testing.assert_allclose(found, jnp.log1p(jnp.exp(1.0)), rtol=1e-12)
+
+
+TIED = {"listmle": np.log(24), "pairwise_logistic": 6 * np.log(2), "pairwise_hinge": 6.0}
+
+
+@pytest.mark.parametrize("name", [*TIED, "approx_ndcg"])
+def test_scores_of_minus_infinity_tie(name):
+    loss, labels = getattr(jl.ranking, name), np.arange(4.0)
+    infinite, moderate = (loss(np.full(4, score), labels) for score in (-np.inf, 0.0))
+    np.testing.assert_allclose(infinite, moderate, rtol=1e-14)
+    np.testing.assert_allclose(infinite, TIED.get(name, infinite), rtol=1e-14)
+    scores = np.array([0.3, -np.inf, 1.0, -np.inf])
+    for order in (jax.grad(loss), jax.hessian(loss)):
+        found, far = order(scores, labels[::-1]), order(np.maximum(scores, -60), labels[::-1])
+        tied = np.isinf(scores)
+        assert np.all(np.isfinite(found))
+        np.testing.assert_allclose(found[~tied], np.asarray(far)[~tied], atol=1e-12)
+
+
+def test_grades_whose_gains_overflow_have_their_shares_of_them():
+    scores, labels = np.array([1, 2, 0], np.float32), np.array([130, 129, 0], np.float32)
+    exact = jl.ranking.approx_ndcg(scores.astype(np.float64), labels.astype(np.float64))
+    np.testing.assert_allclose(jl.ranking.approx_ndcg(scores, labels), exact, rtol=1e-6)

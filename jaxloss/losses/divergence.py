@@ -397,7 +397,7 @@ def alpha(
 def _of_degree(who: str, logs: ArrayLike, targets: ArrayLike, alpha: ArrayLike) -> tuple[Array, Array, Array]:
     """Two distributions, and the order beside each class."""
     logs, targets = distributions(who, logarithms=True, log_predictions=logs, targets=targets)
-    return logs, targets, jnp.broadcast_to(jnp.asarray(alpha, logs.dtype)[..., None], logs.shape)
+    return logs, targets, numerics.broadcast_as(jnp.asarray(alpha, logs.dtype)[..., None], logs)
 
 
 @loss(

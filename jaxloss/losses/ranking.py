@@ -99,10 +99,19 @@ def listmle(
     # From the largest score, or an offset that all share would cost the sums its digits.
     scores = scores - class_pivot(jnp.where(kept, scores, -jnp.inf))[..., None]
     # No −∞ for the items that are not there: logaddexp has no second derivative at it.
-    finite = jnp.where(kept, scores, jnp.finfo(scores.dtype).min)
+    lowest = jnp.finfo(scores.dtype).min
+    finite = jnp.where(kept & (scores != -jnp.inf), scores, lowest)
     rest = lax.associative_scan(jnp.logaddexp, finite, reverse=True, axis=scores.ndim - 1)[..., 1:]
     # L_i − s_i as softplus(L_{i+1} − s_i): no digit is lost where one item leads the rest by far.
-    losses = softplus(jnp.where(kept[..., 1:], rest - scores[..., :-1], -jnp.inf))
+    ahead = rest - scores[..., :-1]
+    # Scores of −∞ tie: where no others are left, with as many as come after.
+    tied, place = (
+        (rest == lowest) & jnp.isinf(scores[..., :-1]),
+        lax.broadcasted_iota(int, rest.shape, rest.ndim - 1),
+    )
+    after = jnp.sum(kept, axis=-1, keepdims=True) - 1 - place
+    ahead = jnp.where(tied, jnp.log(after.astype(rest.dtype)), ahead)
+    losses = softplus(jnp.where(kept[..., 1:], ahead, -jnp.inf))
     return jnp.sum(losses, axis=-1) + _nothing(scores)
 
 
@@ -114,11 +123,17 @@ def _nothing(scores: Array) -> Array:
 def _leads(scores: Array, labels: Array, kept: Array) -> tuple[Array, Array]:
     """s_i − s_j for each two items of which i has the higher label, ∞ for others; and which those are.
 
-    A lead of ∞ costs nothing in value or derivative, and that of −∞ over itself, NaN, is not taken.
+    A lead of ∞ costs nothing in value or derivative.
     """
     better = labels[..., :, None] > labels[..., None, :]
     pairs = better & kept[..., :, None] & kept[..., None, :]
-    return jnp.where(pairs, scores[..., :, None] - scores[..., None, :], jnp.inf), pairs
+    return jnp.where(pairs, _apart(scores), jnp.inf), pairs
+
+
+def _apart(scores: Array) -> Array:
+    """s_i − s_j of every two items; of infinite scores that are equal 0, which is a tie."""
+    first, second = scores[..., :, None], scores[..., None, :]
+    return jnp.where((first == second) & jnp.isinf(first), 0, first - second)
 
 
 @loss(
@@ -281,11 +296,13 @@ def approx_ndcg(
 
     """
     scores, labels, kept = listed("ranking.approx_ndcg", where, NON_NEGATIVE, scores=scores, labels=labels)
-    leads = scores[..., :, None] - scores[..., None, :]
+    leads = _apart(scores)
     others = kept[..., None, :] & ~jnp.broadcast_to(jnp.eye(scores.shape[-1], dtype=bool), leads.shape)
     ahead = sigmoid(-jnp.where(others, leads, 0) / temperature)
     ranks = 1 + jnp.sum(jnp.where(others, ahead, 0), axis=-1) + _nothing(scores)[..., None]
-    gains = jnp.expm1(labels * math.log(2))
+    # As shares of the largest 2^y: a grade of 128 is beyond float32.
+    top = lax.stop_gradient(jnp.max(labels, axis=-1, keepdims=True))
+    gains = jnp.exp((labels - top) * math.log(2)) * -jnp.expm1(-labels * math.log(2))
     places = 1 + lax.broadcasted_iota(gains.dtype, gains.shape, gains.ndim - 1)
     # Items that are not there come last: among items without a gain too, where it has a derivative.
     best = jnp.sort(jnp.where(kept, gains, -1), axis=-1, descending=True)

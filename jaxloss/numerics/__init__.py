@@ -38,7 +38,7 @@ from jaxloss.numerics.deviances import (
     poisson_deviance,
     poisson_deviance_of_log,
 )
-from jaxloss.numerics.distances import pick_rows, squared_distances
+from jaxloss.numerics.distances import batch_magnitude, pick_rows, squared_distances, squared_gaps
 from jaxloss.numerics.divergences import (
     expm1_excess,
     mixture_entropy,
@@ -103,7 +103,7 @@ from jaxloss.numerics.special import (
 )
 from jaxloss.numerics.tempered import tempered_divergence, tempered_surprises
 from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
-from jaxloss.numerics.vectors import magnitude, products, safe_norm, unit
+from jaxloss.numerics.vectors import broadcast_as, magnitude, products, safe_norm, unit
 
 __all__ = [
     "HALF_LOG_TWO_PI",
@@ -111,6 +111,7 @@ __all__ = [
     "alignment_surprise",
     "among_present",
     "barron",
+    "batch_magnitude",
     "bell_depth",
     "bernoulli_fading",
     "bernoulli_miss",
@@ -121,6 +122,7 @@ __all__ = [
     "binomial_deviance",
     "binomial_deviance_of_logits",
     "biweight",
+    "broadcast_as",
     "chain_surprise",
     "class_pivot",
     "class_surprise",
@@ -192,6 +194,7 @@ __all__ = [
     "spoil",
     "square_over",
     "squared_distances",
+    "squared_gaps",
     "squared_leads",
     "summed",
     "surplus_entropy",

@@ -10,6 +10,7 @@ from jaxloss.numerics.chains import scaled
 from jaxloss.numerics.classes import surprises_of
 from jaxloss.numerics.derivatives import cut
 from jaxloss.numerics.sequences import log_add
+from jaxloss.numerics.vectors import broadcast_as
 
 
 def turns_surprise(
@@ -28,7 +29,7 @@ def turns_surprise(
     ids = jnp.take_along_axis(_with(labels, blank.astype(labels.dtype), after=True), coming, axis=-1)
     states, more = _with(there, True, after=False)[..., None, :], (coming < count)[..., None, :]
     held = frames[..., None] & states
-    ids = jnp.stack([jnp.broadcast_to(blank, ids.shape).astype(ids.dtype), ids], axis=-1)
+    ids = jnp.stack([broadcast_as(blank.astype(ids.dtype), ids), ids], axis=-1)
     ids = jnp.broadcast_to(ids[..., None, :, :], (*held.shape, 2))
     costs = surprises_of(cut(logits, held[..., None]), ids)
     # What is not there is passed by at no cost: a frame by a blank, a state by the label in front of it, the
@@ -46,7 +47,7 @@ def turns_surprise(
 
 def _with(x: Array, end: Any, *, after: bool) -> Array:
     """One more entry of the last axis, after the others or before them."""
-    end = jnp.broadcast_to(jnp.asarray(end, x.dtype), (*x.shape[:-1], 1))
+    end = jnp.full_like(jnp.sum(x, axis=-1, keepdims=True), end, dtype=x.dtype)
     return jnp.concatenate([x, end] if after else [end, x], axis=-1)
 
 
@@ -90,7 +91,8 @@ def _lattice_surprise_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...
 def _corner(costs: Array, *, first: bool) -> Array:
     """The logarithms of being at the first or at the last state alone."""
     states = lax.broadcasted_iota(jnp.int32, costs.shape[1:], costs.ndim - 2)
-    return jnp.where(states == (0 if first else costs.shape[-1] - 1), 0.0, -jnp.inf).astype(costs.dtype)
+    corner = states == (0 if first else costs.shape[-1] - 1)
+    return jnp.where(corner, jnp.zeros_like(jnp.sum(costs, axis=0)), -jnp.inf)
 
 
 def _moved(x: Array, by: int) -> Array:

@@ -87,7 +87,11 @@ class _Chain(NamedTuple):
         last = lax.cummax(jnp.where(there, places, 0), axis=there.ndim - 1)
         last = jnp.where(places > 1, jnp.roll(last, 1, axis=-1), 0)
         before = jnp.take_along_axis(labels, jnp.maximum(last - 1, 0), axis=-1)
-        made = lax.stop_gradient(transitions).reshape(-1)[before * transitions.shape[0] + labels]
+        # Each row has the transitions to itself: JAX shards no gather of what all rows have in common.
+        classes = transitions.shape[0]
+        flat = lax.stop_gradient(transitions).reshape(-1)
+        of_rows = jnp.broadcast_to(flat, (*labels.shape[:-1], classes**2))
+        made = jnp.take_along_axis(of_rows, before * classes + labels, axis=-1)
         by_row = (jnp.where(there & (last > 0), made, 0), labels, before, there, there & (last > 0))
         return cls(jnp.moveaxis(leads, -2, 0), *(jnp.moveaxis(x, -1, 0) for x in by_row))
 
@@ -135,7 +139,7 @@ def _forwards(chain: _Chain, transitions: Array) -> tuple[Array, Array, Array]:
         after, scale = scaled(jnp.where(place.here[..., None], reached, state))
         return after, (scale, state)
 
-    start = jnp.zeros_like(chain.leads, shape=chain.leads.shape[1:])
+    start = jnp.zeros_like(jnp.sum(chain.leads, axis=0))
     state, (scales, passed) = lax.scan(step, start, chain)
     surprise = jnp.sum(scales, axis=0) + logsumexp(state)
     # Nothing is below the labels' own chain but rounding, and of no places there is no other.
@@ -160,8 +164,9 @@ def _backwards(
         rest, _ = scaled(jnp.where(place.begun[..., None], _log_sum(onward), rest))
         return (rest, before, counts), slopes
 
-    counts = jnp.zeros_like(state, shape=(*state.shape, classes if counted else 0))
-    carry = (jnp.zeros_like(state), state, counts)
+    nothing = jnp.zeros_like(state)
+    counts = jnp.broadcast_to(nothing[..., None], (*state.shape, classes if counted else 0))
+    carry = (nothing, state, counts)
     (*_, counts), slopes = lax.scan(step, carry, (chain, passed), reverse=True)
     return jnp.moveaxis(slopes, 0, -2), counts
 

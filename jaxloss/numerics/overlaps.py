@@ -10,6 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxloss.numerics.classes import sum_of_others, surprises
 from jaxloss.numerics.derivatives import term
 from jaxloss.numerics.elementwise import relu
+from jaxloss.numerics.ranks import places
 
 
 @jax.custom_jvp
@@ -67,16 +68,16 @@ def lovasz_jaccard(errors: Array, members: Array) -> Array:
 
 def _by_rank(errors: Array, members: Array) -> tuple[Array, Array, Array]:
     """The extension, the order of the errors, and g in that order."""
-    places = lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1)
-    falling, order, inside = lax.sort((-errors, places, members.astype(jnp.int32)), num_keys=1)
+    place = places(errors)
+    falling, order, inside = lax.sort((-errors, place, members.astype(jnp.int32)), num_keys=1)
     # Counted in integers: a float32 stops at 16 million pixels.
     within = jnp.cumsum(inside, axis=-1, dtype=jnp.int32)
     size = within[..., -1:]
-    union = (size + places + 1 - within).astype(errors.dtype)
+    union = (size + place + 1 - within).astype(errors.dtype)
     left = (size - within).astype(errors.dtype)
     # Of an empty set the first error is the whole loss.
     gains = jnp.where(inside == 1, 1 / union, left / (union * jnp.maximum(union - 1, 1)))
-    gains = jnp.where((size == 0) & (places == 0), 1, gains)
+    gains = jnp.where((size == 0) & (place == 0), 1, gains)
     return jnp.sum(relu(-falling) * gains, axis=-1), order, gains
 
 

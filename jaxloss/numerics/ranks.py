@@ -7,6 +7,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss.numerics.derivatives import term
+from jaxloss.numerics.vectors import broadcast_as
+
+
+def places(x: Array) -> Array:
+    """The index of each entry of the last axis, over the devices that x is over."""
+    return broadcast_as(lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1), x)
 
 
 @jax.custom_jvp
@@ -38,9 +44,9 @@ def _below_less_above(x: Array) -> Array:
     count, axis = x.shape[-1], x.ndim - 1
     order = jnp.argsort(x, axis=-1)
     ordered = jnp.take_along_axis(x, order, axis=-1)
-    place = lax.broadcasted_iota(jnp.int32, x.shape, axis)
+    place = places(x)
     step = ordered[..., 1:] != ordered[..., :-1]
-    edge = jnp.ones_like(step, shape=(*x.shape[:-1], 1))
+    edge = jnp.ones_like(order[..., :1], bool)
     starts = jnp.where(jnp.concatenate([edge, step], axis=-1), place, 0)
     ends = jnp.where(jnp.concatenate([step, edge], axis=-1), place, count - 1)
     below, last = lax.cummax(starts, axis=axis), lax.cummin(ends, axis=axis, reverse=True)
@@ -90,8 +96,7 @@ def _leads_down(x: Array, shift: Array, leading: Array) -> tuple[Array, Array, A
     y = x + shift
     added = y - x
     rest = (x - (y - added)) + (shift - added)
-    places = lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
-    down, under, order = lax.sort((-y, -rest, places), dimension=x.ndim - 1, num_keys=2)
+    down, under, order = lax.sort((-y, -rest, places(x)), dimension=x.ndim - 1, num_keys=2)
     leading = jnp.take_along_axis(leading, order, axis=-1)
     steps = (down[..., 1:] - down[..., :-1]) + (under[..., 1:] - under[..., :-1])
     steps = jnp.concatenate([jnp.zeros_like(x[..., :1]), steps], axis=-1)

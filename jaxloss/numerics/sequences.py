@@ -8,6 +8,7 @@ from jax import Array, lax
 
 from jaxloss.numerics.classes import class_pivot, log_normaliser, logsumexp, pick
 from jaxloss.numerics.derivatives import cut
+from jaxloss.numerics.vectors import broadcast_as
 
 
 @jax.custom_jvp
@@ -91,7 +92,7 @@ def _is_class(ids: Array, classes: int) -> Array:
 
 def _with_blank(labels: Array, blank: Array) -> Array:
     """The blank, then the labels."""
-    first = jnp.broadcast_to(blank.astype(labels.dtype), (*labels.shape[:-1], 1))
+    first = jnp.full_like(jnp.sum(labels, axis=-1, keepdims=True), blank, dtype=labels.dtype)
     return jnp.concatenate([first, labels], axis=-1)
 
 
@@ -132,6 +133,7 @@ class _Lattice(NamedTuple):
         ends = jnp.stack([symbols, _mirrored(symbols)])
         count = labels.shape[-1]
         # Backwards the last labels, which are not meant, are as good as said.
+        lengths = broadcast_as(lengths, symbols[..., 0])
         starts = jnp.stack([jnp.zeros_like(lengths), count - lengths])
         said = jnp.where(_is_class(starts, count + 1), 0.0, -jnp.inf).astype(logs.dtype)
         return cls(

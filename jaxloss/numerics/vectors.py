@@ -1,4 +1,4 @@
-"""Norms over the last axis."""
+"""Norms over the last axis, and what stands beside a vector."""
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ def safe_norm(x: Array) -> Array:
 def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     return safe_norm(x), jnp.sum(unit(x) * dx, axis=-1)
+
+
+def broadcast_as(x: Array, like: Array) -> Array:
+    """x as broadcast to the shape of an array, over the devices that it is over: JAX may ask for that."""
+    return jnp.broadcast_to(x, like.shape) + jnp.zeros_like(like, x.dtype)
 
 
 def magnitude(x: Array) -> Array:

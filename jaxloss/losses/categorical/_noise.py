@@ -198,7 +198,7 @@ def bi_tempered_logistic(
     logits, labels, ignored = classified(who, ignore_index, (t1, t2), logits=logits, labels=labels)
     shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
     bound, tail = (
-        jnp.broadcast_to(jnp.asarray(t, logits.dtype)[..., None], logits.shape) for t in (1 - t1, t2 - 1)
+        numerics.broadcast_as(jnp.asarray(t, logits.dtype)[..., None], logits) for t in (1 - t1, t2 - 1)
     )
     surprises = numerics.tempered_surprises(logits, tail)
     return unless(ignored, jnp.sum(numerics.tempered_divergence(surprises, shares, bound), axis=-1))

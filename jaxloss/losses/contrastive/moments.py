@@ -1,7 +1,7 @@
 """Two views of a batch, compared by the moments of their features."""
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
@@ -65,13 +65,16 @@ def barlow_twins(
 
 def _centred(view: Array, kept: Array, count: Array) -> Array:
     """Each feature less its mean over the rows that there are; 0 in the others."""
-    return jnp.where(kept[..., None], view - jnp.sum(view, axis=-2, keepdims=True) / count, 0)
+    return jnp.where(kept[..., None], view - jnp.sum(view / count, axis=-2, keepdims=True), 0)
 
 
 def _standardised(view: Array, kept: Array, count: Array, epsilon: float | Array) -> Array:
     centred = _centred(view, kept, count)
+    # From 1e19 on the square of a float32 is infinite.
+    scale = jnp.maximum(lax.stop_gradient(jnp.max(jnp.abs(centred), axis=-2, keepdims=True, initial=0)), 1)
+    centred = centred / scale
     variance = jnp.sum(jnp.square(centred), axis=-2, keepdims=True) / count
-    return centred / jnp.sqrt(variance + epsilon)
+    return centred / jnp.sqrt(variance + epsilon / scale / scale)
 
 
 @loss(

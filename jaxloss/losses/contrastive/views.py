@@ -120,6 +120,7 @@ def dino(
         "contrastive.dino", student_logits=student_logits, teacher_logits=teacher_logits
     )
     centre = jnp.asarray(on_trailing_axes("contrastive.dino", "centre", centre, teacher), teacher.dtype)
-    sharpened = lax.stop_gradient((teacher - centre) / teacher_temperature)
-    student = student - class_pivot(student)[..., None]  # before an offset is divided
+    # From the largest, before an offset is divided.
+    student, teacher = (x - class_pivot(x)[..., None] for x in (student, teacher - centre))
+    sharpened = lax.stop_gradient(teacher / teacher_temperature)
     return expected_surprise(student / student_temperature, jnp.exp(-surprises(sharpened)))

@@ -2,6 +2,9 @@
 
 `rows`: each row for itself, told who belongs with it. `batches`: every two rows of a batch are a pair,
 which counts by how much it is wrong. `mining`: of all the pairs of a batch those that are hardest.
+
+On a mesh of explicit axes that `jax.set_mesh` has set, wrap the mean of a loss that couples rows as
+`jax.sharding.auto_axes(mean(loss), out_sharding=PartitionSpec())`: of every two rows JAX would shard both.
 """
 
 from jaxloss.losses.metric.batches import circle, multi_similarity, n_pairs

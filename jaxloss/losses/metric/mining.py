@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Integer
 
 from jaxloss._contracts import GROUPS, NON_NEGATIVE, VECTORS, coupled_rows, grouped
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import magnitude, pick_rows, relu, safe_norm, squared_distances
+from jaxloss.numerics import batch_magnitude, pick_rows, relu, safe_norm, squared_distances, squared_gaps
 
 _GROUPED = {"embeddings": VECTORS, "labels": GROUPS}
 
@@ -61,7 +61,7 @@ def batch_hard_triplet(
     who = "metric.batch_hard_triplet"
     embeddings, same, different = grouped(who, where, embeddings=embeddings, labels=labels)
     embeddings = _all_finite(embeddings)
-    squares = squared_distances(_of_size_one(embeddings), _there(same, different))
+    squares = _squares(embeddings, same, different)
     if not squares.size:
         return jnp.sum(squares, axis=-1)  # there is no farthest of none
     partner = pick_rows(embeddings, jnp.argmax(jnp.where(same, squares, -jnp.inf), axis=-1))
@@ -76,11 +76,11 @@ def _all_finite(embeddings: Array) -> Array:
     return embeddings * jnp.where(sound, jnp.ones((), embeddings.dtype), jnp.nan)
 
 
-def _of_size_one(embeddings: Array) -> Array:
-    """A constant multiple of a batch, whose squares do not overflow, out of reach of any derivative."""
-    rows, features = embeddings.shape[-2:]
-    as_one_vector = embeddings.reshape((*embeddings.shape[:-2], 1, rows * features))
-    return lax.stop_gradient(embeddings) / magnitude(as_one_vector)
+def _squares(embeddings: Array, same: Array, different: Array) -> Array:
+    """A constant multiple of every two rows' squared distance, out of reach of any derivative."""
+    return lax.stop_gradient(
+        squared_distances(embeddings / batch_magnitude(embeddings), _there(same, different))
+    )
 
 
 def _there(same: Array, different: Array) -> Array:
@@ -139,9 +139,9 @@ def semi_hard_triplet(
     """
     who = "metric.semi_hard_triplet"
     embeddings, same, different = grouped(who, where, embeddings=embeddings, labels=labels)
-    squares = squared_distances(_all_finite(embeddings), _there(same, different))
-    stranger = _next_farther(lax.stop_gradient(squares), different)
-    losses = relu(squares - jnp.take_along_axis(squares, stranger, axis=-1) + margin)
+    embeddings = _all_finite(embeddings)
+    stranger = _next_farther(_squares(embeddings, same, different), different)
+    losses = relu(squared_gaps(embeddings, _there(same, different), stranger) + margin)
     partners = jnp.maximum(jnp.sum(same, axis=-1, dtype=losses.dtype), 1)
     total = jnp.sum(jnp.where(same | jnp.isnan(losses), losses, 0), axis=-1)
     return _compared(total / partners, same, different)
