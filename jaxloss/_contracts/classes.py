@@ -131,7 +131,7 @@ def counted(
 
 
 def unless(verdict: Verdict, losses: Array) -> Array:
-    """The losses, 0 in the rows to ignore, NaN with NaN derivative in those whose label is no distribution."""
+    """The losses, 0 in rows to ignore, NaN with NaN derivative in those whose label is no distribution."""
     if verdict.sound is not None:
         losses = sound_rows(verdict.sound, losses)
     return losses if verdict.ignored is None else jnp.where(verdict.ignored, 0, losses)

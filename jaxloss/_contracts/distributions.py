@@ -29,7 +29,7 @@ def distribution(who: str, name: str, array: Array) -> Array:
 
 
 def judged(who: str, name: str, array: Array) -> Array:
-    """Whether each row is a distribution, `[*rows]`; under `jl.checked` an error names the first that is none."""
+    """Whether each row is a distribution, `[*rows]`; under `jl.checked` an error names the first other."""
     valid = are_distributions(array)
     report(who, name, array, valid, _A_DISTRIBUTION)
     return valid[..., 0]

@@ -11,7 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxloss.numerics.derivatives import term
 from jaxloss.numerics.elementwise import absolute
 from jaxloss.numerics.pairs import xlogy
-from jaxloss.numerics.vectors import lengths, magnitude, safe_norm, scaled, unit
+from jaxloss.numerics.vectors import lengths, magnitude, scaled, unit
 
 
 @jax.custom_jvp
