@@ -83,10 +83,10 @@ def surprise(logits: Array, ids: Array) -> Array:
 
 def _surprise_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (logits, ids), (dlogits, _) = primals, tangents
-    value, pivot = surprise(logits, ids), class_pivot(logits)
-    log_sum = log_normaliser(logits, pivot, _at_pivot(pick(logits, ids) - pivot))
+    # As one call: the compiler would decide twice whether to sum a second time.
+    value, log_sum = surprise_and_log_normaliser(logits, ids)
     normaliser = jnp.where(jnp.isnan(value), value, log_sum)
-    shares = _shares(logits, pivot, normaliser)
+    shares = _shares(logits, class_pivot(logits), normaliser)
     slopes = jnp.where(_names(ids, logits), jnp.expm1(-value)[..., None], shares)
     return value, jnp.sum(slopes * dlogits, axis=-1)
 
