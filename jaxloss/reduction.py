@@ -169,8 +169,6 @@ def _partial_mean(
     if card is not None and card.masks_itself:
         options, where = options | {"where": where}, None
     kept = _kept(who, loss, data, options, where)
-    # One number in, one loss out: cheaper to compute twice than to store in between.
-    alike = card is not None and all(array.ndim == data[0].ndim for array in data)
     stand_in, row = None, None
     if kept is not None and kept.size:
         data, stand_in, row = _without_removed(card, data, options, kept)
@@ -182,7 +180,8 @@ def _partial_mean(
         start_with_rows(who, data, losses.shape, _FIX)
         return losses.astype(compute_dtype(losses))
 
-    weights, weight = _weights_of(who, weights, kept, jax.eval_shape(rows, data, traced))
+    shape = jax.eval_shape(rows, data, traced)
+    weights, weight = _weights_of(who, weights, kept, shape)
 
     def weighted(
         data: tuple[Array, ...], traced: dict[str, Array], kept: Any, row: Any, weights: Any
@@ -191,6 +190,9 @@ def _partial_mean(
         losses = losses if weights is None else losses * weights
         return losses if kept is None else jnp.where(kept, losses, 0)
 
+    # One number in, one loss out: cheaper to compute twice than to store in between. Of an item, whose own
+    # sums the derivative needs as well, it is not.
+    alike = card is not None and all(array.ndim == shape.ndim for array in data)
     total = summed(weighted) if alike else lambda *args: jnp.sum(weighted(*args))
     return PartialMean(total(data, traced, kept, row, weights), weight)
 

@@ -10,6 +10,7 @@ from programs import COUNTED, LAID_OUT, compilations
 
 import jaxloss as jl
 from jaxloss._loss import CARDS
+from jaxloss.adapters import optax_losses
 
 ROWS = 1_000_003
 ROW, LABELS, MASK = (jax.ShapeDtypeStruct((ROWS,), dtype) for dtype in (jnp.float32, jnp.float32, jnp.bool_))
@@ -123,6 +124,23 @@ def test_an_ignored_class_id_stores_no_array_of_the_logits_shape(which):
         return CROSS_ENTROPY[which](logits, labels, ignore_index=-1)
 
     assert temporaries(ignoring, LOGITS, IDS) < ALL_LOGITS / 64
+
+
+OF_ITEMS = {
+    "categorical.cross_entropy": jl.categorical.cross_entropy,
+    "optax_losses.softmax_cross_entropy": optax_losses.softmax_cross_entropy,
+    "regression.cosine_distance": jl.regression.cosine_distance,
+    "optax_losses.cosine_distance": optax_losses.cosine_distance,
+    "divergence.kl": jl.divergence.kl,
+    "optax_losses.kl_divergence": optax_losses.kl_divergence,
+}
+
+
+@COUNTED
+@pytest.mark.parametrize("through", [lambda f: f, jax.value_and_grad], ids=["value", "value_and_grad"])
+@pytest.mark.parametrize("loss", OF_ITEMS.values(), ids=OF_ITEMS)
+def test_a_mean_over_items_of_two_arrays_stores_neither(loss, through):
+    assert temporaries(through(jl.mean(loss)), LOGITS, LOGITS) < ALL_LOGITS / 16
 
 
 @value_and_gradient

@@ -601,6 +601,28 @@ def test_the_hessian_of_safe_norm_is_the_closed_form():
     np.testing.assert_allclose(jacobians(numerics.safe_norm)(X)["second"], ACROSS, rtol=1e-13, atol=1e-16)
 
 
+Y = np.array([2.0, 1.0, -1.0])
+
+
+@pytest.mark.parametrize(("function", "sign"), [(numerics.cosine, 1), (numerics.cosine_distance, -1)])
+def test_a_cosine_has_the_closed_jacobian_and_its_second_derivative(function, sign):
+    found = jacobians(lambda x: function(x, Y))(X)
+    slope = sign * ACROSS @ Y / np.sqrt(6.0)
+    np.testing.assert_allclose(found["forward"], slope, rtol=1e-13)
+    np.testing.assert_allclose(found["reverse"], slope, rtol=1e-13)
+    step = 1e-6 * np.eye(3)
+    slopes = jax.vmap(jax.grad(lambda x: function(x, Y)))
+    second = (slopes(X + step) - slopes(X - step)) / 2e-6
+    np.testing.assert_allclose(found["second"], second, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [numerics.cosine, numerics.cosine_distance])
+def test_at_a_zero_vector_a_cosine_has_no_derivative(function):
+    for derivative in jacobians(lambda x: function(x, Y))(np.zeros(3)).values():
+        np.testing.assert_array_equal(derivative, 0)
+    np.testing.assert_array_equal(jacobians(lambda y: function(np.zeros(3), y))(Y)["reverse"], 0)
+
+
 @pytest.mark.parametrize("function", [numerics.safe_norm, numerics.unit])
 def test_norm_and_unit_hide_no_nan(function):
     assert np.all(np.isnan(jax.jit(function)(np.array([1.0, NAN]))))

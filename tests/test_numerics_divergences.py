@@ -54,6 +54,33 @@ def pairs(dtype):
 
 
 @every_dtype
+def test_relative_entropy_and_its_derivatives(dtype):
+    logs, y = pairs(dtype)
+    found, (in_logs, in_y) = with_slopes(numerics.relative_entropy)(logs, y)
+    with mpmath.workdps(60):
+        known = list(zip(exact(logs), exact(y), strict=True))
+        true = [b * (mpmath.log(b) - a) for a, b in known]
+        slope = [mpmath.log(b) + 1 - a for a, b in known]
+        parts = [b * (abs(mpmath.log(b)) + abs(a)) for a, b in known]
+    off = np.abs(np.array([float(mpf(float(f)) - t) for f, t in zip(found, true, strict=True)]))
+    unit = np.spacing(np.array([float(part) for part in parts], dtype))
+    assert (off / unit).max() <= stated(numerics.relative_entropy)
+    np.testing.assert_array_equal(in_logs, -y)
+    np.testing.assert_allclose(in_y, [float(s) for s in slope], atol=64 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("count", [3, 4096 * 9])
+def test_a_sum_of_relative_entropies_hides_no_nan_and_forgives_only_what_is_not_expected(count):
+    def total(x, y):
+        return jnp.sum(numerics.relative_entropy(jnp.zeros(count, "f").at[1].set(x), jnp.full(count, y, "f")))
+
+    total = jax.jit(total)
+    for x, y, true in ((-np.inf, 0, 0), (-np.inf, 1, np.inf), (np.nan, 0, np.nan), (0, np.nan, np.nan)):
+        np.testing.assert_array_equal(total(x, y), true)
+    assert np.isnan(total(0.0, -1.0))
+
+
+@every_dtype
 def test_surplus_entropy_and_its_derivatives(dtype):
     logs, y = pairs(dtype)
     found, (in_logs, in_y) = with_slopes(numerics.surplus_entropy)(logs, y)

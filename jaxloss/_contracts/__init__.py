@@ -28,6 +28,7 @@ from jaxloss._contracts.checks import (
 )
 from jaxloss._contracts.classes import (
     Labels,
+    Verdict,
     class_ids,
     classes_there,
     classified,
@@ -41,7 +42,7 @@ from jaxloss._contracts.classes import (
     similarities,
     unless,
 )
-from jaxloss._contracts.distributions import composed, distributions, log_distributions, sound
+from jaxloss._contracts.distributions import composed, distributions, log_distributions, sound, sound_rows
 from jaxloss._contracts.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ZERO_TO_ONE,
@@ -143,6 +144,7 @@ __all__ = [
     "Interval",
     "Labels",
     "Named",
+    "Verdict",
     "alike",
     "batched",
     "binary_segmented",
@@ -193,6 +195,7 @@ __all__ = [
     "shares_of",
     "similarities",
     "sound",
+    "sound_rows",
     "spoil_outside",
     "start_with_rows",
     "tagged",

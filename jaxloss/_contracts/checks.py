@@ -82,7 +82,10 @@ def with_items(who: str, name: str, array: Array, items: str) -> None:
 
 
 def poison(who: str, name: str, array: Array, valid: Array, wanted: object) -> Array:
-    """`array`, NaN with NaN derivative where not `valid`; under `jl.checked` an error names the first."""
+    """`array`, NaN with NaN derivative where not `valid`; under `jl.checked` an error names the first.
+
+    `valid` may have size 1 along axes that are judged as one: what is chosen row by row is not stored.
+    """
     report(who, name, array, valid, wanted)
     return array * jnp.where(valid, jnp.ones((), array.dtype), jnp.nan)
 
@@ -94,9 +97,9 @@ CHECKING: contextvars.ContextVar[bool] = contextvars.ContextVar("checking", defa
 
 def report(who: str, name: str, array: Array, valid: Array, wanted: object) -> None:
     """Under `jl.checked` alone: an error that names the first value that is not valid."""
-    if not CHECKING.get() or valid.size == 0:
+    if not CHECKING.get() or array.size == 0:
         return
-    first = jnp.argmin(valid.reshape(-1))
+    first = jnp.argmin(jnp.broadcast_to(valid, array.shape).reshape(-1))
     wanted = str(wanted).replace("{", "{{").replace("}", "}}")
     message = f"{who}: `{name}` must be in {wanted}, got {{value}} at flat index {{index}}"
     checkify.check(jnp.all(valid), message, value=array.reshape(-1)[first], index=first)

@@ -1,6 +1,6 @@
 """Scores of K classes a row, against class ids, distributions or ranks."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +22,23 @@ from jaxloss._contracts.checks import (
     wide,
     with_items,
 )
-from jaxloss._contracts.distributions import distribution
+from jaxloss._contracts.distributions import judged, sound_rows
 from jaxloss._contracts.domains import COSINES
 
 # What a categorical loss takes for labels: ids, or a distribution a row.
 Labels = Integer[ArrayLike, "*rows"] | Float[ArrayLike, "*rows classes"]
 # How far beyond ±1 the cosine of two rounded unit vectors may be, in half precision.
 _COSINE_SLACK = 1e-2
+
+
+class Verdict(NamedTuple):
+    """Rows whose loss is no matter of its formula: 0 where ignored, NaN where the label is no distribution.
+
+    `[*rows]` each, None where there is no such row.
+    """
+
+    ignored: Array | None = None
+    sound: Array | None = None
 
 
 def similarities(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
@@ -48,12 +58,12 @@ def similarities(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
 
 def classified(
     who: str, ignore_index: int | Array | None, shared: tuple[Any, ...], **arrays: ArrayLike
-) -> tuple[Array, Array, Array | None]:
+) -> tuple[Array, Array, Verdict]:
     """Logits `[*rows, K]`, with class ids `[*rows]` (integer) or distributions `[*rows, K]` (floating).
 
-    Ids come back as they are, out of range or not; distributions in the logits' dtype, NaN where a
-    row is none. Third come the rows to ignore, None without `ignore_index`: no derivative
-    reaches their logits, nor, through them, the hyperparameters that the rows share.
+    Both come back as they are, out of range or not, distributions in the logits' dtype. Third comes what
+    `unless` makes of the losses of rows to ignore, and of rows that are no distribution. No derivative
+    reaches the logits of a row to ignore, nor, through them, the hyperparameters that the rows share.
     """
     (first, a), (second, b) = arrays.items()
     (logits,), labels = real(who, **{first: a}), wide(number(who, second, b))
@@ -64,7 +74,8 @@ def classified(
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         same_shape(who, **{first: logits, second: labels})
         dtype = compute_dtype(logits, labels)
-        return logits.astype(dtype), distribution(who, second, labels.astype(dtype)), None
+        labels = labels.astype(dtype)
+        return logits.astype(dtype), labels, Verdict(sound=judged(who, second, labels))
     _check_ids(who, first, logits, second, labels)
     logits, ignored = logits.astype(compute_dtype(logits)), None
     if ignore_index is not None:
@@ -75,12 +86,12 @@ def classified(
         logits = jnp.where(absent, 0, logits) if traced else numerics.cut(logits, ~absent)
     classes = logits.shape[-1]
     report(who, second, labels, (labels >= 0) & (labels < classes), f"[0, {classes})")
-    return logits, labels, ignored
+    return logits, labels, Verdict(ignored)
 
 
 def identified(
     who: str, ignore_index: int | Array | None, shared: tuple[Any, ...], **arrays: ArrayLike
-) -> tuple[Array, Array, Array | None]:
+) -> tuple[Array, Array, Verdict]:
     """As `classified`, of a loss that means nothing for a distribution: its labels are class ids."""
     (_, a), (second, b) = arrays.items()
     dtype, fix = jnp.result_type(b), "take the ids of one-hot rows with `jnp.argmax(..., axis=-1)`"
@@ -120,9 +131,11 @@ def counted(
     return None if ignore_index is None or not has_ids(logits, labels) else wide(labels) != ignore_index
 
 
-def unless(ignored: Array | None, losses: Array) -> Array:
-    """The losses, 0 in the rows to ignore."""
-    return losses if ignored is None else jnp.where(ignored, 0, losses)
+def unless(verdict: Verdict, losses: Array) -> Array:
+    """The losses, 0 in rows to ignore, NaN with NaN derivative in those whose label is no distribution."""
+    if verdict.sound is not None:
+        losses = sound_rows(verdict.sound, losses)
+    return losses if verdict.ignored is None else jnp.where(verdict.ignored, 0, losses)
 
 
 def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> Array | None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxloss._contracts.checks import poison
+from jaxloss._contracts.checks import poison, report
 from jaxloss._contracts.rows import vectors
 
 # How far from 1 the sum of given probabilities may be: rounding in bfloat16, not another scale.
@@ -28,11 +28,17 @@ def distribution(who: str, name: str, array: Array) -> Array:
     return poison(who, name, array, are_distributions(array), _A_DISTRIBUTION)
 
 
+def judged(who: str, name: str, array: Array) -> Array:
+    """Whether each row is a distribution, `[*rows]`; under `jl.checked` an error names the first other."""
+    valid = are_distributions(array)
+    report(who, name, array, valid, _A_DISTRIBUTION)
+    return valid[..., 0]
+
+
 def are_distributions(shares: Array) -> Array:
-    """Whether each entry stands in a row that is a distribution."""
+    """Whether each row is a distribution, `[*rows, 1]`: in sums and minima, which store nothing."""
     sums_to_one = jnp.abs(jnp.sum(shares, axis=-1, keepdims=True) - 1) <= _SUM_SLACK
-    valid = sums_to_one & jnp.all(shares >= 0, axis=-1, keepdims=True)
-    return jnp.broadcast_to(valid, shares.shape)
+    return sums_to_one & (jnp.min(shares, axis=-1, keepdims=True, initial=0) >= 0)
 
 
 def sound(shares: Array, dtype: Any) -> Array:
@@ -40,24 +46,36 @@ def sound(shares: Array, dtype: Any) -> Array:
     return shares.astype(dtype) * jnp.where(are_distributions(shares), jnp.ones((), dtype), jnp.nan)
 
 
-def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) -> tuple[Array, Array]:
-    """Two distributions `[*rows, K]`, the first one's logarithms where `logarithms` says so."""
+def distributions(who: str, *, logarithms: bool = False, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """Two distributions `[*rows, K]`, the first one's logarithms where `logarithms` says so.
+
+    They come back as they are. Third comes which rows `[*rows]` are what they should be.
+    """
     first, second = arrays
     predictions, targets = vectors(who, **arrays)
-    targets = distribution(who, second, targets)
-    if not logarithms:
-        return distribution(who, first, predictions), targets
-    return _log_distribution(who, first, predictions), targets
+    of_first = _judged_logarithms if logarithms else judged
+    return predictions, targets, judged(who, second, targets) & of_first(who, first, predictions)
 
 
-def log_distributions(who: str, **arrays: ArrayLike) -> tuple[Array, Array]:
-    """The logarithms of two distributions, `[*rows, K]`."""
+def log_distributions(who: str, **arrays: ArrayLike) -> tuple[Array, Array, Array]:
+    """The logarithms of two distributions, likewise."""
     first, second = arrays
     predictions, targets = vectors(who, **arrays)
-    return _log_distribution(who, first, predictions), _log_distribution(who, second, targets)
+    valid = _judged_logarithms(who, first, predictions) & _judged_logarithms(who, second, targets)
+    return predictions, targets, valid
 
 
-def _log_distribution(who: str, name: str, array: Array) -> Array:
-    """`array`, NaN in whole rows whose exponentials do not sum to 1."""
-    valid, wanted = are_distributions(jnp.exp(array)), "log-probabilities whose exponentials sum to 1"
-    return poison(who, name, array, valid, wanted)
+def _judged_logarithms(who: str, name: str, array: Array) -> Array:
+    """Whether the exponentials of each row sum to 1."""
+    valid = jnp.abs(jnp.sum(jnp.exp(array), axis=-1, keepdims=True) - 1) <= _SUM_SLACK
+    report(who, name, array, valid, "log-probabilities whose exponentials sum to 1")
+    return valid[..., 0]
+
+
+def sound_rows(sound: Array, losses: Array) -> Array:
+    """The losses, NaN with NaN derivative in rows that are not sound.
+
+    The rows are judged and not the numbers in them: what is multiplied by NaN or 1 before several sums read
+    it would be stored.
+    """
+    return losses * jnp.where(sound, jnp.ones((), losses.dtype), jnp.nan)

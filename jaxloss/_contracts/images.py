@@ -30,8 +30,10 @@ def segmented(
         # What stands in for a removed distribution is one.
         labels = jnp.where(kept[..., None], labels, 1 / logits.shape[-1])
     logits = jnp.where(kept[..., None], logits, 0)
-    logits, labels, _ = classified(who, None, (), **{first: logits, second: labels})
+    logits, labels, verdict = classified(who, None, (), **{first: logits, second: labels})
     shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
+    if verdict.sound is not None:
+        shares = jnp.where(verdict.sound[..., None], shares, jnp.nan)
     shares = jnp.where(kept[..., None], shares, 0)
     return _spoil_examples(logits, shares), shares, kept
 

@@ -20,10 +20,12 @@ from jaxloss._contracts import (
     has_ids,
     log_distributions,
     on_trailing_axes,
+    sound_rows,
+    unless,
     vectors,
 )
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import multiply, xlogy
+from jaxloss.numerics import xlogy
 
 
 @loss(
@@ -54,8 +56,10 @@ def cross_entropy(
         ValueError: two shapes, or no last axis.
 
     """
-    predictions, targets = distributions("divergence.cross_entropy", predictions=predictions, targets=targets)
-    return -jnp.sum(xlogy(targets, predictions), axis=-1)
+    predictions, targets, sound = distributions(
+        "divergence.cross_entropy", predictions=predictions, targets=targets
+    )
+    return sound_rows(sound, -jnp.sum(xlogy(targets, predictions), axis=-1))
 
 
 @loss(
@@ -94,10 +98,10 @@ def kl(
         ValueError: two shapes, or no last axis.
 
     """
-    log_predictions, targets = distributions(
+    log_predictions, targets, sound = distributions(
         "divergence.kl", logarithms=True, log_predictions=log_predictions, targets=targets
     )
-    return jnp.sum(xlogy(targets, targets) - multiply(targets, log_predictions), axis=-1)
+    return sound_rows(sound, jnp.sum(numerics.relative_entropy(log_predictions, targets), axis=-1))
 
 
 @loss(
@@ -134,10 +138,10 @@ def kl_log_targets(
         ValueError: two shapes, or no last axis.
 
     """
-    log_predictions, log_targets = log_distributions(
+    log_predictions, log_targets, sound = log_distributions(
         "divergence.kl_log_targets", log_predictions=log_predictions, log_targets=log_targets
     )
-    return _relative_entropy(log_targets, log_predictions)
+    return sound_rows(sound, _relative_entropy(log_targets, log_predictions))
 
 
 def _relative_entropy(logs: Array, others: Array) -> Array:
@@ -165,12 +169,12 @@ def reverse_kl(
 
     Args and errors as for `kl`.
     """
-    log_predictions, targets = distributions(
+    log_predictions, targets, sound = distributions(
         "divergence.reverse_kl", logarithms=True, log_predictions=log_predictions, targets=targets
     )
     # Where p = 0 the derivative of log t would be ∞·0.
     expected = jnp.where(jnp.exp(log_predictions) == 0, 1, targets)
-    return _relative_entropy(log_predictions, jnp.log(expected))
+    return sound_rows(sound, _relative_entropy(log_predictions, jnp.log(expected)))
 
 
 @loss(
@@ -257,11 +261,11 @@ def jensen_shannon(
         ValueError: two shapes, or no last axis; a concrete beta outside (0, 1).
 
     """
-    log_predictions, targets = distributions(
+    log_predictions, targets, sound = distributions(
         "divergence.jensen_shannon", logarithms=True, log_predictions=log_predictions, targets=targets
     )
     share = jnp.broadcast_to(jnp.asarray(beta, targets.dtype)[..., None], targets.shape)
-    return jnp.sum(numerics.mixture_entropy(log_predictions, targets, share), axis=-1)
+    return sound_rows(sound, jnp.sum(numerics.mixture_entropy(log_predictions, targets, share), axis=-1))
 
 
 @loss(
@@ -281,10 +285,10 @@ def total_variation(
 
     Args and errors as for `kl`.
     """
-    log_predictions, targets = distributions(
+    log_predictions, targets, sound = distributions(
         "divergence.total_variation", logarithms=True, log_predictions=log_predictions, targets=targets
     )
-    return 0.5 * jnp.sum(numerics.absolute(jnp.exp(log_predictions) - targets), axis=-1)
+    return sound_rows(sound, 0.5 * jnp.sum(numerics.absolute(jnp.exp(log_predictions) - targets), axis=-1))
 
 
 @loss(
@@ -308,10 +312,10 @@ def hellinger(
 
     Args and errors as for `kl`.
     """
-    log_predictions, targets = distributions(
+    log_predictions, targets, sound = distributions(
         "divergence.hellinger", logarithms=True, log_predictions=log_predictions, targets=targets
     )
-    return jnp.sum(numerics.root_distance(log_predictions, targets), axis=-1)
+    return sound_rows(sound, jnp.sum(numerics.root_distance(log_predictions, targets), axis=-1))
 
 
 @loss(
@@ -349,8 +353,8 @@ def renyi(
         ValueError: two shapes, or no last axis; a concrete alpha that is not positive.
 
     """
-    log_predictions, targets, alpha = _of_degree("divergence.renyi", log_predictions, targets, alpha)
-    return numerics.renyi_divergence(log_predictions, targets, alpha - 1)
+    log_predictions, targets, alpha, sound = _of_degree("divergence.renyi", log_predictions, targets, alpha)
+    return sound_rows(sound, numerics.renyi_divergence(log_predictions, targets, alpha - 1))
 
 
 @loss(
@@ -390,14 +394,16 @@ def alpha(
         ValueError: two shapes, or no last axis; a concrete alpha that is not finite.
 
     """
-    log_predictions, targets, alpha = _of_degree("divergence.alpha", log_predictions, targets, alpha)
-    return jnp.sum(numerics.power_divergence(log_predictions, targets, alpha), axis=-1)
+    log_predictions, targets, alpha, sound = _of_degree("divergence.alpha", log_predictions, targets, alpha)
+    return sound_rows(sound, jnp.sum(numerics.power_divergence(log_predictions, targets, alpha), axis=-1))
 
 
-def _of_degree(who: str, logs: ArrayLike, targets: ArrayLike, alpha: ArrayLike) -> tuple[Array, Array, Array]:
-    """Two distributions, and the order beside each class."""
-    logs, targets = distributions(who, logarithms=True, log_predictions=logs, targets=targets)
-    return logs, targets, numerics.broadcast_as(jnp.asarray(alpha, logs.dtype)[..., None], logs)
+def _of_degree(
+    who: str, logs: ArrayLike, targets: ArrayLike, alpha: ArrayLike
+) -> tuple[Array, Array, Array, Array]:
+    """Two distributions, the order beside each class, and which rows are sound."""
+    logs, targets, sound = distributions(who, logarithms=True, log_predictions=logs, targets=targets)
+    return logs, targets, numerics.broadcast_as(jnp.asarray(alpha, logs.dtype)[..., None], logs), sound
 
 
 @loss(
@@ -499,12 +505,16 @@ def distillation(
         for z in (student, teacher)
     )
     divergence = temperature * (temperature * numerics.softmax_divergence(softer, target))
-    softened = multiply(alpha, divergence)
-    return softened if labels is None else softened + multiply(1 - alpha, _surprise(who, student, labels))
+    softened = numerics.multiply(alpha, divergence)
+    return (
+        softened
+        if labels is None
+        else softened + numerics.multiply(1 - alpha, _surprise(who, student, labels))
+    )
 
 
 def _surprise(who: str, logits: Array, labels: ArrayLike) -> Array:
     """The cross-entropy of ids or distributions."""
-    logits, labels, _ = classified(who, None, (), student_logits=logits, labels=labels)
+    logits, labels, verdict = classified(who, None, (), student_logits=logits, labels=labels)
     surprise = numerics.surprise if has_ids(logits, labels) else numerics.expected_surprise
-    return surprise(logits, labels)
+    return unless(verdict, surprise(logits, labels))

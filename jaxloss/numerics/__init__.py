@@ -42,6 +42,7 @@ from jaxloss.numerics.distances import batch_magnitude, pick_rows, squared_dista
 from jaxloss.numerics.divergences import (
     expm1_excess,
     mixture_entropy,
+    relative_entropy,
     root_distance,
     softmax_divergence,
     surplus_entropy,
@@ -57,7 +58,7 @@ from jaxloss.numerics.elementwise import (
     softplus,
 )
 from jaxloss.numerics.general import barron, log_partition
-from jaxloss.numerics.geometry import cosine_distance, norm_of_degree, signed_power, sine_of_cosine
+from jaxloss.numerics.geometry import cosine, cosine_distance, norm_of_degree, signed_power, sine_of_cosine
 from jaxloss.numerics.labels import clipped_softplus, softmax
 from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
@@ -128,6 +129,7 @@ __all__ = [
     "class_surprise",
     "clipped_softplus",
     "clipped_square",
+    "cosine",
     "cosine_distance",
     "cut",
     "dirichlet_nll",
@@ -174,6 +176,7 @@ __all__ = [
     "projection_loss",
     "ratio_less_one",
     "relative_distance",
+    "relative_entropy",
     "relu",
     "renyi_divergence",
     "root_distance",

@@ -30,12 +30,50 @@ def magnitude(x: Array) -> Array:
     return jnp.where(largest == 0, 1, jnp.minimum(largest, jnp.finfo(x.dtype).max / 128))
 
 
+@jax.custom_jvp
 def unit(x: Array) -> Array:
-    """x / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative."""
-    x = x / magnitude(x)
-    norm = safe_norm(x)[..., None]
-    at_zero = norm == 0
-    return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
+    """x / ‖x‖ over the last axis, to 4 ULPs; at zero it is zero, with zero derivative.
+
+    ∂ along ẋ is (ẋ − u (u·ẋ)) / ‖x‖.
+    """
+    return scaled(x, *lengths(x))
+
+
+def lengths(x: Array) -> tuple[Array, Array]:
+    """The two numbers a row that x is divided by for its unit vector: their product is ‖x‖, or ∞ at zero."""
+    scale = magnitude(x)
+    length = _length(x / scale)
+    return scale, jnp.where(length == 0, jnp.inf, length)
+
+
+@jax.custom_jvp
+def _length(x: Array) -> Array:
+    """The norm of what is neither large nor small, `[..., 1]`."""
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+
+
+@_length.defjvp
+def _length_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    return _length(x), jnp.sum(unit(x) * dx, axis=-1, keepdims=True)
+
+
+def scaled(x: Array, scale: Array, length: Array, *used: Array) -> Array:
+    """x / scale / length, which shares no array with the sum that gave the length, nor with what is `used`.
+
+    What two of them read would be stored: the barrier makes them compute it from x, each for itself.
+    """
+    scale, length, *_ = lax.optimization_barrier((scale, length, *used))
+    return x / scale / length
+
+
+@unit.defjvp
+def _unit_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    scale, length = lengths(x)
+    vector = unit(x)
+    change = dx / scale
+    return vector, (change - vector * jnp.sum(vector * change, axis=-1, keepdims=True)) / length
 
 
 def products(first: Array, second: Array) -> Array:

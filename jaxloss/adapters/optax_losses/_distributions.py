@@ -26,7 +26,7 @@ def kl_divergence(
 ) -> Float[Array, "..."]:
     """`divergence.kl` of any numbers: Σ t (log t − log p), 0 where t = 0 also if p = 0."""
     logs, shares = _entries("kl_divergence", axis, where, 1, log_predictions=log_predictions, targets=targets)
-    return jnp.sum(numerics.xlogy(shares, shares) - numerics.multiply(shares, logs), axis=-1)
+    return jnp.sum(numerics.relative_entropy(logs, shares), axis=-1)
 
 
 def _entries(

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
 from jaxloss import numerics
-from jaxloss._contracts import triplets
+from jaxloss._contracts import is_off, triplets
 from jaxloss.adapters.optax_losses._shapes import (
     Axis,
     Floats,
@@ -33,6 +33,8 @@ def cosine_similarity(
 ) -> Float[Array, "..."]:
     """One less `cosine_distance`, not computed as that; 0 for a zero vector."""
     first, second = _vectors("cosine_similarity", predictions, targets, axis, where)
+    if is_off(epsilon):
+        return numerics.cosine(first, second)
     return jnp.sum(_shortened(first, epsilon)[0] * _shortened(second, epsilon)[0], axis=-1)
 
 
@@ -47,6 +49,8 @@ def cosine_distance(
 ) -> Float[Array, "..."]:
     """`regression.cosine_distance`, with Optax's epsilon: the least that a squared norm counts as."""
     first, second = _vectors("cosine_distance", predictions, targets, axis, where)
+    if is_off(epsilon):
+        return numerics.cosine_distance(first, second)
     (first, lacking), (second, lacking_too) = _shortened(first, epsilon), _shortened(second, epsilon)
     # Half the squared distance of two unit vectors, and half of what their squared lengths lack of 1.
     return 0.5 * (jnp.sum(jnp.square(first - second), axis=-1) + lacking + lacking_too)

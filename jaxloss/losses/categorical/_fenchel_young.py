@@ -60,10 +60,10 @@ def sparsemax(
         ValueError: shapes that do not fit.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.sparsemax", ignore_index, (), logits=logits, labels=labels
     )
-    return unless(ignored, numerics.projection_loss(logits, shares_of(logits, labels), 1))
+    return unless(verdict, numerics.projection_loss(logits, shares_of(logits, labels), 1))
 
 
 @loss(
@@ -108,10 +108,10 @@ def entmax15(
         ValueError: shapes that do not fit.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.entmax15", ignore_index, (), logits=logits, labels=labels
     )
-    return unless(ignored, numerics.projection_loss(logits, shares_of(logits, labels), 2))
+    return unless(verdict, numerics.projection_loss(logits, shares_of(logits, labels), 2))
 
 
 @loss(
@@ -161,13 +161,13 @@ def fenchel_young(
         ValueError: shapes that do not fit.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.fenchel_young", ignore_index, (), logits=logits, labels=labels
     )
     highest = jnp.vectorize(max_fun, signature="(n)->()")(logits)
     if has_ids(logits, labels):
-        return unless(ignored, highest - numerics.pick(logits, labels))
+        return unless(verdict, highest - numerics.pick(logits, labels))
     # Both terms less the largest logit, which a label that sums to 1 gives back: they share its digits.
     pivot = numerics.class_pivot(logits)
     mean_gap = jnp.sum(numerics.multiply(labels, logits - pivot[..., None]), axis=-1)
-    return unless(ignored, (highest - pivot) - mean_gap)
+    return unless(verdict, (highest - pivot) - mean_gap)

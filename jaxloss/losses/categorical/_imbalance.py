@@ -13,6 +13,7 @@ from jaxloss._contracts import (
     POSITIVE,
     REAL,
     Labels,
+    Verdict,
     classified,
     counted,
     has_ids,
@@ -67,11 +68,11 @@ def logit_adjusted(
 
     """
     who = "categorical.logit_adjusted"
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         who, ignore_index, (priors, temperature), logits=logits, labels=labels
     )
     priors = on_trailing_axes(who, "priors", priors, logits)
-    return unless(ignored, _adjusted(logits, labels, ignored, priors, temperature))
+    return unless(verdict, _adjusted(logits, labels, verdict, priors, temperature))
 
 
 @loss(
@@ -111,18 +112,18 @@ def balanced_softmax(
 
     """
     who = "categorical.balanced_softmax"
-    logits, labels, ignored = classified(who, ignore_index, (class_counts,), logits=logits, labels=labels)
+    logits, labels, verdict = classified(who, ignore_index, (class_counts,), logits=logits, labels=labels)
     counts = on_trailing_axes(who, "class_counts", class_counts, logits)
-    return unless(ignored, _adjusted(logits, labels, ignored, counts, 1.0))
+    return unless(verdict, _adjusted(logits, labels, verdict, counts, 1.0))
 
 
 def _adjusted(
-    logits: Array, labels: Array, ignored: Array | None, priors: Array, temperature: float | Array
+    logits: Array, labels: Array, verdict: Verdict, priors: Array, temperature: float | Array
 ) -> Array:
     """Cross-entropy of z + τ log π, added to the gap to the largest logit: an offset costs no digit."""
     absent = priors == 0
-    if ignored is not None:
-        absent &= ~ignored[..., None]
+    if verdict.ignored is not None:
+        absent &= ~verdict.ignored[..., None]
     adjustment = temperature * jnp.log(jnp.where(priors == 0, 1, priors))
     present = jnp.where(absent, -jnp.inf, logits)
     adjusted = (present - numerics.class_pivot(present)[..., None]) + adjustment
@@ -172,7 +173,7 @@ def ldam(
 
     """
     who = "categorical.ldam"
-    logits, labels, ignored = identified(
+    logits, labels, verdict = identified(
         who, ignore_index, (class_counts, margin, scale), logits=logits, labels=labels
     )
     counts = on_trailing_axes(who, "class_counts", class_counts, logits)
@@ -182,4 +183,4 @@ def ldam(
     # rounds it elsewhere than its copy, and it would be the largest no more.
     led -= numerics.class_pivot(led)[..., None]
     scaled = numerics.among_present(lambda gaps: scale * gaps, led)
-    return unless(ignored, numerics.surprise(scaled, labels))
+    return unless(verdict, numerics.surprise(scaled, labels))

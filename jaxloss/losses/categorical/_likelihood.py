@@ -14,6 +14,7 @@ from jaxloss._contracts import (
     NON_NEGATIVE,
     REAL,
     Labels,
+    Verdict,
     classes_there,
     classified,
     counted,
@@ -99,29 +100,30 @@ def cross_entropy(
 
     """
     who = "categorical.cross_entropy"
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         who, ignore_index, (label_smoothing, class_weights, z_loss), logits=logits, labels=labels
     )
     weights = each_class(who, "class_weights", class_weights, logits)
     present = classes_there(who, class_where, logits)
     if present is not None:
-        present |= _unlabelled(logits, labels, ignored)
+        present |= _unlabelled(logits, labels, verdict)
         logits = jnp.where(present, logits, -jnp.inf)
     smoothing = None if is_off(label_smoothing) else label_smoothing
     losses = numerics.class_surprise(logits, labels, weights, smoothing, present)
     if not is_off(z_loss):
         normaliser = numerics.logsumexp(logits)
         losses = losses + z_loss * normaliser * normaliser  # in this order: 0·∞² would be NaN
-    return unless(ignored, losses)
+    return unless(verdict, losses)
 
 
-def _unlabelled(logits: Array, labels: Array, ignored: Array | None) -> Array:
+def _unlabelled(logits: Array, labels: Array, verdict: Verdict) -> Array:
     """Rows that end as NaN or as nothing: there no class is left out.
 
     A class left out is spared the NaN, and one that stands in for an ignored label has an infinite loss.
     """
     missing = jnp.isnan(shares_of(logits, labels))
-    return missing if ignored is None else missing | ignored[..., None]
+    ends = verdict.ignored if verdict.sound is None else ~verdict.sound
+    return missing if ends is None else missing | ends[..., None]
 
 
 @loss(
@@ -164,7 +166,7 @@ def nll(
         ValueError: shapes that do not fit; concrete weights that are negative.
 
     """
-    scores, labels, ignored = classified(
+    scores, labels, verdict = classified(
         "categorical.nll", ignore_index, (class_weights,), log_probabilities=log_probabilities, labels=labels
     )
     weights = each_class("categorical.nll", "class_weights", class_weights, scores)
@@ -174,7 +176,7 @@ def nll(
     else:
         shares = labels if weights is None else weights * labels
         losses = -jnp.sum(numerics.multiply(shares, scores), axis=-1)
-    return unless(ignored, losses)
+    return unless(verdict, losses)
 
 
 @loss(
@@ -223,7 +225,7 @@ def focal(
         ValueError: shapes that do not fit; a concrete option out of range.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.focal", ignore_index, (gamma, class_weights), logits=logits, labels=labels
     )
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
@@ -236,7 +238,7 @@ def focal(
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
         losses = jnp.sum(numerics.multiply(shares * _doubt(surprise, gamma), surprise), axis=-1)
-    return unless(ignored, losses)
+    return unless(verdict, losses)
 
 
 def _doubt(surprise: Array, gamma: float | Array) -> Array:
@@ -290,8 +292,8 @@ def poly1(
         ValueError: shapes that do not fit; a concrete epsilon below −1.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.poly1", ignore_index, (epsilon,), logits=logits, labels=labels
     )
     losses = numerics.expected_cost(logits, labels, lambda s: numerics.poly_surprise(s, epsilon))
-    return unless(ignored, losses)
+    return unless(verdict, losses)

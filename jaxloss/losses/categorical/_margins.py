@@ -78,12 +78,12 @@ def hinge(
         ValueError: shapes that do not fit; a concrete margin that is negative.
 
     """
-    logits, labels, ignored = identified(
+    logits, labels, verdict = identified(
         "categorical.hinge", ignore_index, (margin,), logits=logits, labels=labels
     )
     rivals = jnp.where(shares_of(logits, labels) == 1, -jnp.inf, logits)
     lag = jnp.max(rivals, axis=-1) - numerics.pick(logits, labels)
-    return unless(ignored, numerics.relu(margin + lag))
+    return unless(verdict, numerics.relu(margin + lag))
 
 
 @loss(
@@ -136,7 +136,7 @@ def weston_watkins(
 
     """
     who = "categorical.weston_watkins"
-    logits, labels, ignored = identified(
+    logits, labels, verdict = identified(
         who, ignore_index, (margin, power, class_weights), logits=logits, labels=labels
     )
     weights = each_class(who, "class_weights", class_weights, logits)
@@ -147,7 +147,7 @@ def weston_watkins(
     # Divided before they are summed: K of the largest float have no sum.
     losses = jnp.sum(numerics.power(lacking, power) / logits.shape[-1], axis=-1)
     weight = 1.0 if weights is None else numerics.pick(weights, labels)
-    return unless(ignored, weight * losses)
+    return unless(verdict, weight * losses)
 
 
 @loss(
@@ -184,10 +184,10 @@ def perceptron(
         ValueError: shapes that do not fit.
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.perceptron", ignore_index, (), logits=logits, labels=labels
     )
     highest = jnp.max(logits, axis=-1)
     if has_ids(logits, labels):
-        return unless(ignored, highest - numerics.pick(logits, labels))
-    return unless(ignored, jnp.sum(numerics.multiply(labels, highest[..., None] - logits), axis=-1))
+        return unless(verdict, highest - numerics.pick(logits, labels))
+    return unless(verdict, jnp.sum(numerics.multiply(labels, highest[..., None] - logits), axis=-1))

@@ -74,10 +74,10 @@ def generalized_cross_entropy(
         ValueError: shapes that do not fit; a concrete q outside (0, 1].
 
     """
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         "categorical.generalized_cross_entropy", ignore_index, (q,), logits=logits, labels=labels
     )
-    return unless(ignored, numerics.expected_cost(logits, labels, lambda s: numerics.saturated(s, q)))
+    return unless(verdict, numerics.expected_cost(logits, labels, lambda s: numerics.saturated(s, q)))
 
 
 @loss(
@@ -128,7 +128,7 @@ def symmetric_cross_entropy(
 
     """
     who = "categorical.symmetric_cross_entropy"
-    logits, labels, ignored = classified(
+    logits, labels, verdict = classified(
         who, ignore_index, (alpha, beta, log_zero), logits=logits, labels=labels
     )
     forward = numerics.expected_cost(logits, labels, lambda s: s)
@@ -137,7 +137,7 @@ def symmetric_cross_entropy(
     else:
         shares = jnp.exp(-numerics.surprises(logits))
         reverse = -jnp.sum(shares * _floored_log(labels, log_zero), axis=-1)
-    return unless(ignored, numerics.multiply(alpha, forward) + beta * reverse)
+    return unless(verdict, numerics.multiply(alpha, forward) + beta * reverse)
 
 
 def _floored_log(shares: Array, log_zero: float | Array) -> Array:
@@ -195,10 +195,10 @@ def bi_tempered_logistic(
 
     """
     who = "categorical.bi_tempered_logistic"
-    logits, labels, ignored = classified(who, ignore_index, (t1, t2), logits=logits, labels=labels)
+    logits, labels, verdict = classified(who, ignore_index, (t1, t2), logits=logits, labels=labels)
     shares = numerics.one_hot(labels, logits) if has_ids(logits, labels) else labels
     bound, tail = (
         numerics.broadcast_as(jnp.asarray(t, logits.dtype)[..., None], logits) for t in (1 - t1, t2 - 1)
     )
     surprises = numerics.tempered_surprises(logits, tail)
-    return unless(ignored, jnp.sum(numerics.tempered_divergence(surprises, shares, bound), axis=-1))
+    return unless(verdict, jnp.sum(numerics.tempered_divergence(surprises, shares, bound), axis=-1))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from jaxloss._contracts import POSITIVE, VECTORS, on_trailing_axes, vectors
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import class_pivot, expected_surprise, surprises, unit
+from jaxloss.numerics import class_pivot, cosine, expected_surprise, surprises, unit
 
 _VIEWS = {"predictions": VECTORS, "targets": VECTORS}
 
@@ -76,7 +76,7 @@ def simsiam(
 
     """
     predictions, targets = vectors("contrastive.simsiam", predictions=predictions, targets=targets)
-    return -jnp.sum(unit(predictions) * unit(lax.stop_gradient(targets)), axis=-1)
+    return -cosine(predictions, lax.stop_gradient(targets))
 
 
 @loss(

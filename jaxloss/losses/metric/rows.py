@@ -170,7 +170,7 @@ def cosine_embedding(
     """
     who = "metric.cosine_embedding"
     first, second, labels = vector_pairs(who, first=first, second=second, labels=labels)
-    cosine = jnp.sum(numerics.unit(first) * numerics.unit(second), axis=-1)
+    cosine = numerics.cosine(first, second)
     losses = jnp.where(labels > 0, numerics.cosine_distance(first, second), relu(cosine - margin))
     return losses + 0 * margin  # one out of its range spoils every pair
 
