@@ -169,8 +169,10 @@ def _partial_mean(
     if card is not None and card.masks_itself:
         options, where = options | {"where": where}, None
     kept = _kept(who, loss, data, options, where)
-    # One number in, one loss out: cheaper to compute twice than to store in between.
+    # One number in, one loss out: cheaper to compute twice than to store in between. Not with a function
+    # among the options: what that closes over has its derivative only where no rule stands before it.
     alike = card is not None and all(array.ndim == data[0].ndim for array in data)
+    alike &= not any(map(callable, options.values()))
     row = None
     if kept is not None and kept.size:
         # A loss of ours shares nothing among its rows but its hyperparameters.

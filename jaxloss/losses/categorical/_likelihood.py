@@ -228,19 +228,12 @@ def focal(
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)
         weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        losses = weight * (_doubt(surprise, gamma) * surprise)
+        losses = weight * numerics.faded_surprise(surprise, gamma)
     else:
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
-        losses = jnp.sum(numerics.multiply(shares * _doubt(surprise, gamma), surprise), axis=-1)
+        losses = jnp.sum(numerics.multiply(shares, numerics.faded_surprise(surprise, gamma)), axis=-1)
     return unless(ignored, losses)
-
-
-def _doubt(surprise: Array, gamma: float | Array) -> Array:
-    """(1 − p)^γ for the surprise −log p."""
-    # Beyond 800 p is 0 in every dtype: its zero derivative must not meet an overflowing surprise.
-    bounded = jnp.where(surprise > 800, 800, surprise)
-    return numerics.power(-numerics.expm1(-bounded), gamma)
 
 
 @loss(
