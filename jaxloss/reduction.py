@@ -191,9 +191,11 @@ def _partial_mean(
         return losses if kept is None else jnp.where(kept, losses, 0)
 
     # One number in, one loss out: cheaper to compute twice than to store in between. Of an item, whose own
-    # sums the derivative needs as well, it is not.
+    # sums the derivative needs as well, it is not. Nor may a function be among the options: what that closes
+    # over has its derivative only where no rule stands before it.
     alike = card is not None and all(array.ndim == shape.ndim for array in data)
-    total = summed(weighted) if alike else lambda *args: jnp.sum(weighted(*args))
+    twice = alike and not any(map(callable, options.values()))
+    total = summed(weighted) if twice else lambda *args: jnp.sum(weighted(*args))
     return PartialMean(total(data, traced, kept, row, weights), weight)
 
 

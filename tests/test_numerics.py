@@ -166,6 +166,25 @@ def times(x: Any, y: Any) -> Any:
     return mpf(0) if x == 0 else x * y
 
 
+def of_distances(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Of every size beside targets above and below the least, the squares of which are no float32."""
+    sizes = np.array([1e-28, 1e-22, 1e-10, 0.3, 7.0, 1e12])
+    signed = np.concatenate([sizes, -0.7 * sizes])
+    x, y, least = (grid.ravel() for grid in np.meshgrid(signed, signed, np.array([1e-20, 1e-7, 2.0])))
+    kept = np.abs(x - y) / least**2 < 1e37
+    return tuple(a[kept].astype(dtype) for a in (x, y, least))
+
+
+def distance_over(x: Any, y: Any, least: Any) -> Any:
+    return abs(x - y) / max(abs(y), least)
+
+
+def fading_surprises(dtype: Any) -> tuple[np.ndarray, ...]:
+    """Surprises of classes nearly certain and all but excluded, and how fast they fade."""
+    sizes = magnitudes(dtype, 60, low=1e-6, high=80).astype(dtype)
+    return pairs(sizes, np.array([0, 0.5, 1, 2, 4], dtype))
+
+
 SPECS = [
     Spec(numerics.relu, on(reals), lambda x: max(x, mpf(0)), (lambda x: mpf(x > 0),)),
     Spec(numerics.sigmoid, on(reals), truth.sigmoid, (lambda x: truth.sigmoid(x) * truth.sigmoid(-x),)),
@@ -193,6 +212,25 @@ SPECS = [
     ),
     Spec(
         numerics.divide, magnitudes_of_both, lambda x, y: x / y, (lambda _, y: 1 / y, lambda x, y: -x / y / y)
+    ),
+    Spec(
+        numerics.distance_over,
+        of_distances,
+        distance_over,
+        (
+            lambda x, y, e: mpmath.sign(x - y) / max(abs(y), e),
+            lambda x, y, e: -mpmath.sign(x - y) * (x / y / abs(y) if abs(y) > e else 1 / e),
+            lambda x, y, e: -abs(x - y) / e / e if abs(y) <= e else mpf(0),
+        ),
+    ),
+    Spec(
+        numerics.faded_surprise,
+        fading_surprises,
+        lambda s, g: s * (-mpmath.expm1(-s)) ** g,
+        (
+            lambda s, g: (-mpmath.expm1(-s)) ** g * (1 + g * s / mpmath.expm1(s)),
+            lambda s, g: s * (-mpmath.expm1(-s)) ** g * mp_log1mexp(-s),
+        ),
     ),
     Spec(
         numerics.power,
@@ -495,6 +533,27 @@ def test_what_a_focal_loss_fades_by_has_its_curvatures_however_certain(exponent)
         )
         assert np.all(np.isfinite(single))
         np.testing.assert_allclose(single[0, 0], double[0, 0], rtol=2e-5, atol=1e-36)
+
+
+FADING = {
+    "a surprise": (numerics.faded_surprise, np.geomspace(1e-37, 1e3, 20)),
+    "by an unclipped probability": (
+        lambda z, exponent: numerics.clipped_fading(z, 0.0, exponent) * numerics.softplus(z),
+        np.array([-1e3, -85.0, -60.0, -17.0, 0.0, 3.0, 60.0, 85.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("nested", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("name", FADING)
+def test_what_fades_slowly_has_its_curvature_however_certain(name, nested):
+    function, points = FADING[name]
+    x, exponent = pairs(points, np.array([0.0, 0.5, 1.0]))
+    curvature = jax.jit(jax.vmap(nested(jax.grad(function))))
+    single, double = (
+        np.array(curvature(x.astype(dtype), exponent.astype(dtype))) for dtype in (np.float32, np.float64)
+    )
+    np.testing.assert_allclose(single, double, rtol=2e-5, atol=1e-36)
 
 
 def test_a_power_of_a_small_number_has_its_second_derivative():

@@ -31,6 +31,12 @@ def means_and_targets(dtype):
     return mean.astype(dtype), (mean.astype(dtype) * factor).astype(dtype)
 
 
+def far_apart(dtype):
+    """Means whose cubes, or whose products with the targets, are no float32."""
+    points = np.array([(1e-13, 1.2e-18), (2e-12, 1e-5), (3e12, 1e15), (3e12, 1e27), (1e9, 1e29)])
+    return tuple(points.T.astype(dtype))
+
+
 def with_powers(dtype):
     mean, target = means_and_targets(dtype)
     index, power = pairs(np.arange(mean.size), np.array(POWERS, dtype))
@@ -63,11 +69,13 @@ CASES = {
         by_hand.gamma,
         [(lambda m, y: (m - y) / m**2, None), (lambda m, y: (y - m) / (m * y), None)],
     ),
-    "ratio_less_one": (
-        numerics.ratio_less_one,
-        lambda dtype: means_and_targets(dtype)[::-1],
-        lambda x, y: x / y - 1,
-        [(lambda x, y: 1 / y, None), (lambda x, y: -x / y**2, None)],
+    "inverse_gaussian": (
+        numerics.inverse_gaussian_deviance,
+        lambda dtype: tuple(
+            map(np.concatenate, zip(means_and_targets(dtype), far_apart(dtype), strict=True))
+        ),
+        by_hand.inverse_gaussian,
+        [(lambda m, y: (m - y) / m**3, None), (lambda m, y: (1 / m**2 - 1 / y**2) / 2, None)],
     ),
     "tweedie": (
         numerics.tweedie_deviance,

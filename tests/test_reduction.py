@@ -405,6 +405,20 @@ def test_a_scalar_loss_can_be_masked():
     assert jl.mean(squares)(jnp.nan, 1.0, where=False) == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"where": np.arange(6) < 4}], ids=["all rows", "masked"])
+def test_what_a_function_among_the_options_closes_over_is_differentiated(options):
+    shares = np.eye(5, dtype=np.float32)[np.maximum(LABELS, 0)]
+
+    def loss(labels, scale):
+        def soft(logits):
+            return jax.nn.logsumexp(scale * logits) / scale
+
+        return jl.mean(jl.categorical.fenchel_young)(LOGITS, labels, max_fun=soft, **options)
+
+    by_shares, by_ids = (jax.grad(loss, 1)(labels, 2.0) for labels in (shares, np.maximum(LABELS, 0)))
+    np.testing.assert_allclose(by_shares, by_ids, rtol=1e-5)
+
+
 # --- precision ------------------------------------------------------------------------------------
 
 

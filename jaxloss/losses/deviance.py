@@ -1,6 +1,5 @@
 """Half deviances of exponential families: how much less likely a target is under a mean than under itself."""
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -106,10 +105,8 @@ def inverse_gaussian(
         "deviance.inverse_gaussian", link, _MEANS, predictions=predictions, targets=targets
     )
     if link == "identity":
-        excess = numerics.ratio_less_one(targets, predictions)
-    else:
-        excess = targets * jnp.exp(-predictions) - 1
-    return 0.5 * excess * (excess / targets)
+        return numerics.inverse_gaussian_deviance(predictions, targets)
+    return numerics.inverse_gaussian_deviance_of_log(predictions, targets)
 
 
 @loss(

@@ -125,9 +125,8 @@ def asymmetric(
 
     """
     logits, labels = vectors("multilabel.asymmetric", logits=logits, labels=labels)
-    present = numerics.power(numerics.sigmoid(-logits), gamma_pos) * numerics.softplus(-logits)
-    excess = numerics.relu(numerics.sigmoid(logits) - clip)
-    absent = numerics.power(excess, gamma_neg) * numerics.clipped_softplus(logits, clip)
+    present = numerics.clipped_fading(-logits, 0.0, gamma_pos) * numerics.softplus(-logits)
+    absent = numerics.clipped_fading(logits, clip, gamma_neg) * numerics.clipped_softplus(logits, clip)
     return jnp.sum(labels * present + (1 - labels) * absent, axis=-1)
 
 

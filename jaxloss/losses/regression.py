@@ -8,7 +8,7 @@ from jaxtyping import Float, Real
 from jaxloss import numerics
 from jaxloss._contracts import ABOVE_MINUS_ONE, NON_NEGATIVE, POSITIVE, REAL, paired, vectors
 from jaxloss._loss import Claims, loss
-from jaxloss.numerics import absolute, log1p_difference, relative_distance, relu, safe_norm
+from jaxloss.numerics import absolute, distance_over, log1p_difference, relative_distance, relu, safe_norm
 from jaxloss.numerics import log_cosh as log_cosh_of
 
 _REALS = {"predictions": REAL, "targets": REAL}
@@ -177,7 +177,7 @@ def absolute_percentage_error(
         ℓ = |r| / max(|t|, ε),    ∂ℓ/∂p = sign r / max(|t|, ε)
 
     A fraction, not a percentage: Keras's value is 100 times this. At r = 0 the derivative is taken
-    as 0.
+    as 0, at |t| = ε as where ε counts.
 
     Args:
         predictions: floating point, any unit.
@@ -195,7 +195,7 @@ def absolute_percentage_error(
     predictions, targets = paired(
         "regression.absolute_percentage_error", predictions=predictions, targets=targets
     )
-    return absolute(predictions - targets) / jnp.maximum(jnp.abs(targets), epsilon)
+    return distance_over(predictions, targets, epsilon)
 
 
 @loss(

@@ -27,7 +27,7 @@ from jaxloss.numerics.classes import (
     surprises,
     surprises_of,
 )
-from jaxloss.numerics.costs import poly_surprise, saturated
+from jaxloss.numerics.costs import faded_surprise, poly_surprise, saturated
 from jaxloss.numerics.degrees import power_divergence, renyi_divergence
 from jaxloss.numerics.derivatives import cut, spoil, summed, whole
 from jaxloss.numerics.deviances import (
@@ -35,6 +35,8 @@ from jaxloss.numerics.deviances import (
     binomial_deviance_of_logits,
     gamma_deviance,
     gamma_deviance_of_log,
+    inverse_gaussian_deviance,
+    inverse_gaussian_deviance_of_log,
     poisson_deviance,
     poisson_deviance_of_log,
 )
@@ -59,7 +61,7 @@ from jaxloss.numerics.elementwise import (
 )
 from jaxloss.numerics.general import barron, log_partition
 from jaxloss.numerics.geometry import cosine, cosine_distance, norm_of_degree, signed_power, sine_of_cosine
-from jaxloss.numerics.labels import clipped_softplus, softmax
+from jaxloss.numerics.labels import clipped_fading, clipped_softplus, softmax
 from jaxloss.numerics.overlaps import lovasz_jaccard, probabilities, share
 from jaxloss.numerics.pairs import (
     bernoulli_fading,
@@ -67,6 +69,7 @@ from jaxloss.numerics.pairs import (
     bernoulli_nll,
     bernoulli_nll_or_nan,
     clipped_square,
+    distance_over,
     divide,
     log1p_difference,
     multiply,
@@ -77,7 +80,7 @@ from jaxloss.numerics.pairs import (
 )
 from jaxloss.numerics.projections import projection, projection_loss
 from jaxloss.numerics.ranks import half_mean_gap, squared_leads
-from jaxloss.numerics.remainders import less_log1p, ratio_less_one, softplus_less_sigmoid
+from jaxloss.numerics.remainders import less_log1p, softplus_less_sigmoid
 from jaxloss.numerics.robust import (
     bell_depth,
     biweight,
@@ -127,23 +130,28 @@ __all__ = [
     "chain_surprise",
     "class_pivot",
     "class_surprise",
+    "clipped_fading",
     "clipped_softplus",
     "clipped_square",
     "cosine",
     "cosine_distance",
     "cut",
     "dirichlet_nll",
+    "distance_over",
     "divide",
     "expected_cost",
     "expected_surprise",
     "expm1",
     "expm1_excess",
+    "faded_surprise",
     "gamma_deviance",
     "gamma_deviance_of_log",
     "gamma_half_step",
     "gaussian_crps",
     "half_mean_gap",
     "heavy_tail",
+    "inverse_gaussian_deviance",
+    "inverse_gaussian_deviance_of_log",
     "less_log1p",
     "log1mexp",
     "log1p_difference",
@@ -174,7 +182,6 @@ __all__ = [
     "products",
     "projection",
     "projection_loss",
-    "ratio_less_one",
     "relative_distance",
     "relative_entropy",
     "relu",

@@ -122,6 +122,50 @@ def _gamma_of_log_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -
 gamma_deviance_of_log.defjvp(_gamma_of_log_jvp, symbolic_zeros=True)
 
 
+# --- inverse Gaussian -----------------------------------------------------------------------------
+
+
+@jax.custom_jvp
+def inverse_gaussian_deviance(mean: Array, target: Array) -> Array:
+    """(y/μ − 1)²/2y for positive y and μ, to 8 ULPs; derivatives (μ − y)/μ³ and ½(1/μ² − 1/y²).
+
+    Each a product of ratios that are floats where it is one: the compiler makes (x/μ)/μ into x/μ².
+    """
+    excess = (target - mean) / mean
+    return 0.5 * excess * divide(excess, target)
+
+
+def _inverse_gaussian_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+    (mean, target), (dmean, dtarget) = primals, tangents
+    excess = (target - mean) / mean
+    by_mean = term(lambda: -divide(divide(excess, mean), mean), dmean)
+    by_target = term(lambda: 0.5 * divide(excess, target) * (1 / mean + 1 / target), dtarget)
+    return inverse_gaussian_deviance(mean, target), by_mean + by_target
+
+
+inverse_gaussian_deviance.defjvp(_inverse_gaussian_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def inverse_gaussian_deviance_of_log(log_mean: Array, target: Array) -> Array:
+    """That of z = log μ, to the ULPs of e^z; derivatives (1 − y e^−z) e^−z and ½(e^−2z − 1/y²)."""
+    excess = _ratio_of_log(log_mean, target) - 1
+    return 0.5 * excess * divide(excess, target)
+
+
+def _inverse_gaussian_of_log_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Array, Any]:
+    (log_mean, target), (dlog, dtarget) = primals, tangents
+    excess, rate = _ratio_of_log(log_mean, target) - 1, jnp.exp(-log_mean)
+    by_log = term(lambda: -excess * rate, dlog)
+    by_target = term(lambda: 0.5 * divide(excess, target) * (rate + 1 / target), dtarget)
+    return inverse_gaussian_deviance_of_log(log_mean, target), by_log + by_target
+
+
+inverse_gaussian_deviance_of_log.defjvp(_inverse_gaussian_of_log_jvp, symbolic_zeros=True)
+
+
 # --- binomial -------------------------------------------------------------------------------------
 
 

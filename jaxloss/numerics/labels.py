@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxloss.numerics.classes import surprises
 from jaxloss.numerics.derivatives import term
-from jaxloss.numerics.elementwise import sigmoid, softplus
+from jaxloss.numerics.elementwise import relu, sigmoid, softplus
 from jaxloss.numerics.pairs import divide
 
 
@@ -41,6 +41,39 @@ def _clipped_softplus_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any
 
 
 clipped_softplus.defjvp(_clipped_softplus_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def clipped_fading(x: Array, clip: Array | float, exponent: Array | float) -> Array:
+    """q^γ for q = max(σ(x) − m, 0), 0 ≤ m < 1, γ ≥ 0; 0 with zero derivatives where q is, or 1 for γ = 0.
+
+    ∂/∂x = γ q^γ σ(x) σ(−x)/q, ∂/∂m = −γ q^γ/q, ∂/∂γ = q^γ log q. By the logarithm: see `bernoulli_fading`.
+    """
+    return jnp.power(_clipped(x, clip), exponent)
+
+
+def _clipped(x: Array, clip: Array | float) -> Array:
+    return relu(sigmoid(x) - clip)
+
+
+def _clipped_fading_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]
+) -> tuple[Array, Any]:
+    (x, clip, exponent), (dx, dclip, dexponent) = primals, tangents
+    faded, left = clipped_fading(x, clip, exponent), _clipped(x, clip)
+    nothing = left == 0
+
+    def of_logits() -> Array:
+        return exponent * (faded * divide(jnp.where(nothing, 0, sigmoid(x) * sigmoid(-x)), left))
+
+    def of_clip() -> Array:
+        return -divide(exponent * jnp.where(nothing, 0, faded), left)
+
+    from_exponent = term(lambda: faded * jnp.log(jnp.where(nothing, 1, left)), dexponent)
+    return faded, term(of_logits, dx) + term(of_clip, dclip) + from_exponent
+
+
+clipped_fading.defjvp(_clipped_fading_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp

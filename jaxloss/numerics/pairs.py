@@ -115,6 +115,29 @@ def _relative_distance_jvp(
 
 
 @jax.custom_jvp
+def distance_over(x: Array, y: Array, least: Array) -> Array:
+    """|x − y| / max(|y|, ε), ε > 0, to 2 ULPs; ∂/∂x = sign(x − y) / max(|y|, ε).
+
+    ∂/∂y = −sign(x − y) (x/y)/|y| where |y| > ε, else −sign(x − y)/ε; ∂/∂ε = −(|x − y|/ε)/ε where |y| ≤ ε,
+    else 0. Autodiff's terms of the former cancel where |x| ≪ |y|, and it squares the denominator.
+    """
+    return jnp.abs(x - y) / jnp.maximum(jnp.abs(y), least)
+
+
+def _distance_over_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Any]:
+    (x, y, least), (dx, dy, dleast) = primals, tangents
+    side, own = jnp.sign(x - y), jnp.abs(y) > least
+    size = jnp.where(own, absolute(y), least)
+    from_x = term(lambda: divide(side, size), dx)
+    from_y = term(lambda: -divide(side * jnp.where(own, divide(x, jnp.where(own, y, 1)), 1), size), dy)
+    from_least = term(lambda: -divide(jnp.where(own, 0, divide(absolute(x - y), size)), size), dleast)
+    return distance_over(x, y, least), from_x + from_y + from_least
+
+
+distance_over.defjvp(_distance_over_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
 def power(x: Array, exponent: Array) -> Array:
     """x^exponent for x ≥ 0; derivatives exponent·x^exponent / x and x^exponent·log x, both 0 at x = 0.
 

@@ -46,18 +46,3 @@ def softplus_less_sigmoid(x: Array) -> Array:
 def _softplus_less_sigmoid_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     return softplus_less_sigmoid(x), jnp.square(sigmoid(x)) * dx
-
-
-@jax.custom_jvp
-def ratio_less_one(x: Array, y: Array) -> Array:
-    """x/y − 1, to 2 ULPs also where x ≈ y; derivatives 1/y and −(x/y)/y.
-
-    Autodiff of (x − y)/y has no digit of the latter left where |x| ≪ |y|.
-    """
-    return (x - y) / y
-
-
-@ratio_less_one.defjvp
-def _ratio_less_one_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    (x, y), (dx, dy) = primals, tangents
-    return ratio_less_one(x, y), (dx - x / y * dy) / y

@@ -199,7 +199,7 @@ HARD = {
 SOFT_HARD = {**HARD, "soft": any_row(lambda z, y, **_: np.any((y > 0) & (y < 1), axis=-1))}
 BAD_SHARE = {"labels": (1, [0.0, 1.0, 1.5, 0.0, 1.0]), "negative labels": (1, [0.0, 1.0, -0.5, 0.0, 1.0])}
 BAD_FLAG = {"labels": (1, [0.0, 1.0, 0.5, 0.0, 1.0])}
-GAMMA = number(0.0, 1.0, 4.0, low=0.1, high=5.0)
+GAMMA = number(0.0, 0.5, 1.0, 4.0, low=0.1, high=5.0)
 WITH = each(gamma_pos=GAMMA, gamma_neg=GAMMA, clip=number(0.0, 0.05, low=0.01, high=0.5))
 
 

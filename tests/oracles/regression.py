@@ -48,8 +48,8 @@ def calm_draws(draw, low=-3.0, high=3.0, item=(), options=None) -> tuple[Data, O
 def ratio_draws(draw, options=None) -> tuple[Data, Options]:
     """Both of any magnitude, both zero too."""
     (predictions, targets), chosen = draw(residual_draws(options))
-    zero = draw(one_each(st.booleans(), dtype=np.bool_))
-    return (np.where(zero, 0.0, predictions), targets), chosen
+    shrunk = draw(one_each(st.sampled_from([0.0, 1e-12, 1.0, 1.0])))
+    return (shrunk * predictions, targets), chosen
 
 
 @st.composite
@@ -157,6 +157,11 @@ def percentage_slope(p, t, epsilon="1e-7"):
     return sign(p - t) / max(abs(t), _default(epsilon))
 
 
+def percentage_in_targets(p, t, epsilon="1e-7"):
+    below = abs(t) <= _default(epsilon)
+    return -sign(p - t) * (1 / _default(epsilon) if below else p / t / abs(t))
+
+
 def percentage_in_epsilon(p, t, epsilon):
     return -abs(p - t) / epsilon**2 if abs(t) < epsilon else 0
 
@@ -258,10 +263,16 @@ CASES = (
         "regression.absolute_percentage_error",
         value=percentage,
         gradient=percentage_slope,
+        more_gradients={1: percentage_in_targets},
+        more_scales={1: percentage_in_targets},
         kinks=at_zero,
         draws=ratio_draws(),
         calm=calm_draws(),
-        hard={**HARD, "zero target": any_row(lambda p, t: (t == 0) & (p != 0))},
+        hard={
+            **HARD,
+            "zero target": any_row(lambda p, t: (t == 0) & (p != 0)),
+            "nearly no prediction": any_row(lambda p, t: (p != 0) & (np.abs(p) < 1e-9 * np.abs(t))),
+        },
     ),
     Case(
         "regression.absolute_percentage_error/epsilon",

@@ -231,21 +231,14 @@ def focal(
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)
-        losses = _doubt(surprise, gamma) * surprise
+        losses = numerics.faded_surprise(surprise, gamma)
         if weights is not None:
             losses = numerics.multiply(numerics.pick(weights, labels), losses)
     else:
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
-        losses = jnp.sum(numerics.multiply(shares * _doubt(surprise, gamma), surprise), axis=-1)
+        losses = jnp.sum(numerics.multiply(shares, numerics.faded_surprise(surprise, gamma)), axis=-1)
     return unless(verdict, losses)
-
-
-def _doubt(surprise: Array, gamma: float | Array) -> Array:
-    """(1 − p)^γ for the surprise −log p."""
-    # Beyond 800 p is 0 in every dtype: its zero derivative must not meet an overflowing surprise.
-    bounded = jnp.where(surprise > 800, 800, surprise)
-    return numerics.power(-numerics.expm1(-bounded), gamma)
 
 
 @loss(
