@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import jaxloss as jl
+from benchmarks import by_hand, truth
 from benchmarks.contrastive_cases import CASES as CONTRASTIVE_CASES
 from benchmarks.fused_cases import FUSED_CASES
 from benchmarks.harness import (
@@ -16,6 +17,7 @@ from benchmarks.harness import (
     OURS,
     Case,
     Contender,
+    Function,
     Inputs,
     Target,
     compiled,
@@ -24,8 +26,6 @@ from benchmarks.harness import (
     torch_autograd,
 )
 from benchmarks.training_cases import TRAINING_CASES
-
-Function = Callable[..., Any]
 
 # --- data -------------------------------------------------------------------------------------
 
@@ -69,6 +69,12 @@ def _masked(inputs: Callable[..., Inputs]) -> Callable[..., Inputs]:
     return with_mask
 
 
+def _weighted_pairs(*, quick: bool) -> Inputs:
+    """Logits and labels of two classes, and a weight a row."""
+    logits, labels = _binary_pairs(quick=quick)
+    return logits, labels, _generator().random(labels.shape, np.float32)
+
+
 def _spoken(*, quick: bool) -> Inputs:
     """Logits [32, 256, 128], and 64 labels a row, none of them the blank 0."""
     random = _generator()
@@ -97,175 +103,11 @@ def _nothing(**_: bool) -> Inputs:
     return ()
 
 
-# --- the truth, in float64: losses of the rows, and their derivatives ---------------------------
-
-
-def _squared_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r = p.astype(np.float64) - t
-    return r * r, 2 * r
-
-
-def _absolute_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r = p.astype(np.float64) - t
-    return np.abs(r), np.sign(r)
-
-
-def _huber_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r = p.astype(np.float64) - t
-    return np.where(np.abs(r) <= 1, 0.5 * r * r, np.abs(r) - 0.5), np.clip(r, -1, 1)
-
-
-def _binary_rows(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    z = z.astype(np.float64)
-    return np.logaddexp(0, z) - y * z, 1 / (1 + np.exp(-z)) - y
-
-
-def _focal_rows(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    side = 1 - 2 * y.astype(np.float64)
-    entropy = np.logaddexp(0, side * z)
-    wrong = 1 / (1 + np.exp(-side * z))
-    return wrong**2 * entropy, side * wrong**2 * (wrong + 2 * (1 - wrong) * entropy)
-
-
-def _log_cosh_rows(p: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r = p.astype(np.float64) - t
-    return np.logaddexp(r, -r) - np.log(2), np.tanh(r)
-
-
-def _categorical_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(len(ids))
-    shifted = z.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
-    at_label = shifted[rows, ids]
-    shares = np.exp(shifted, out=shifted)
-    total = shares.sum(axis=-1, keepdims=True)
-    shares /= total
-    shares[rows, ids] -= 1
-    return np.log(total[:, 0]) - at_label, shares
-
-
-def _ctc_sweep(logs: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Graves's forward variables, in logarithms, over blanks and labels in turn."""
-    rows, frames, states = logs.shape
-    skips = np.zeros((rows, states), bool)
-    skips[:, 3::2] = ids[:, 1:] != ids[:, :-1]
-    found = np.full(logs.shape, -np.inf)
-    found[:, 0, :2] = logs[:, 0, :2]
-    for t in range(1, frames):
-        before = found[:, t - 1]
-        one, two = (np.pad(before, ((0, 0), (n, 0)), constant_values=-np.inf)[:, :states] for n in (1, 2))
-        reached = np.logaddexp(np.logaddexp(before, one), np.where(skips, two, -np.inf))
-        found[:, t] = reached + logs[:, t]
-    return found
-
-
-def _ctc_rows(z: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    z = z.astype(np.float64)
-    log_shares = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
-    symbols = np.zeros((len(ids), 2 * ids.shape[1] + 1), np.int64)
-    symbols[:, 1::2] = ids
-    logs = np.take_along_axis(log_shares, symbols[:, None, :], axis=-1)
-    ahead = _ctc_sweep(logs, ids)
-    behind = _ctc_sweep(logs[:, ::-1, ::-1], ids[:, ::-1])[:, ::-1, ::-1]
-    total = np.logaddexp(ahead[:, -1, -1], ahead[:, -1, -2])
-    given = np.exp(ahead + behind - logs - total[:, None, None])
-    named = np.eye(z.shape[-1])[symbols]
-    return -total, np.exp(log_shares) - given @ named
-
-
-def _mean_of(rows: Function) -> Function:
-    """The mean over the rows, kept ones if a mask comes third, and its gradient."""
-
-    def truth(p: np.ndarray, t: np.ndarray, kept: np.ndarray | None = None) -> tuple[Any, np.ndarray]:
-        losses, slopes = rows(p, t)
-        shares = np.full(len(losses), 1 / len(losses)) if kept is None else kept / kept.sum()
-        return losses @ shares, slopes * shares.reshape(-1, *(1,) * (slopes.ndim - 1))
-
-    return truth
-
-
-def _values_of(rows: Function) -> Function:
-    return lambda p, t: rows(p, t)[0]
-
-
-# --- by hand: value and gradient in one function, as an expert would write them ------------------
-
-
-def _squared_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r = p - t
-    return jnp.mean(r * r), r * (2 / r.size)
-
-
-def _absolute_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r = p - t
-    return jnp.mean(jnp.abs(r)), jnp.sign(r) * (1 / r.size)
-
-
-def _huber_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    distance = jnp.abs(p - t)
-    bent = jnp.minimum(distance, 1)
-    # Not the same 1: XLA's CPU compiler would store it 8 million times for both to read.
-    delta = jax.lax.optimization_barrier(jnp.float32(1))
-    return jnp.mean(bent * (distance - 0.5 * bent)), jnp.clip(p - t, -delta, delta) * (1 / p.size)
-
-
-def _huber_plain(p: jax.Array, t: jax.Array) -> jax.Array:
-    a = jnp.abs(p - t)
-    return jnp.where(a <= 1, 0.5 * a * a, a - 0.5)
-
-
-def _binary_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    value = jnp.mean(jnp.maximum(z, 0) - y * z + jnp.log1p(jnp.exp(-jnp.abs(z))))
-    return value, (jax.nn.sigmoid(z) - y) * (1 / z.size)
-
-
-def _focal_by_hand(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    side = 1 - 2 * y
-    margin = side * z
-    entropy = jnp.maximum(margin, 0) + jnp.log1p(jnp.exp(-jnp.abs(margin)))
-    wrong = jax.nn.sigmoid(margin)
-    faded = wrong * wrong
-    slope = side * faded * (wrong + 2 * (1 - wrong) * entropy)
-    return jnp.mean(faded * entropy), slope * (1 / z.size)
-
-
-def _log_cosh_by_hand(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    distance = jnp.abs(p - t)
-    value = jnp.mean(distance + jnp.log1p(jnp.exp(-2 * distance)) - jnp.log(2).astype(p.dtype))
-    return value, jnp.tanh(p - t) * (1 / p.size)
-
-
-def _squared_where_by_hand(p: jax.Array, t: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
-    count = jnp.sum(kept, dtype=p.dtype)
-    r = jnp.where(kept, p - t, 0)
-    return jnp.sum(r * r) / count, r * (2 / count)
-
-
-def _huber_where_by_hand(p: jax.Array, t: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
-    count = jnp.sum(kept, dtype=p.dtype)
-    residual = jnp.where(kept, p - t, 0)
-    distance = jnp.abs(residual)
-    bent = jnp.minimum(distance, 1)
-    delta = jax.lax.optimization_barrier(jnp.float32(1))
-    return jnp.sum(bent * (distance - 0.5 * bent)) / count, jnp.clip(residual, -delta, delta) / count
-
-
-def _categorical_plain(z: jax.Array, ids: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(z, axis=-1) - jnp.take_along_axis(z, ids[:, None], axis=-1)[:, 0]
-
-
-def _categorical_by_hand(
-    z: jax.Array, ids: jax.Array, kept: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    log_normaliser = jax.nn.logsumexp(z, axis=-1)
-    at_label = jnp.take_along_axis(z, ids[:, None], axis=-1)[:, 0]
-    shares = 1 / len(ids) if kept is None else (kept / jnp.sum(kept))[:, None]
-    hit = jax.lax.broadcasted_iota(ids.dtype, z.shape, 1) == ids[:, None]
-    losses = (log_normaliser - at_label)[:, None] * shares
-    return jnp.sum(losses), (jnp.exp(z - log_normaliser[:, None]) - hit) * shares
-
-
 # --- contenders ---------------------------------------------------------------------------------
+
+
+def _average(loss: Function) -> Function:
+    return lambda p, t, weights: jnp.average(loss(p, t), weights=weights)
 
 
 def _mean_where(loss: Function) -> Function:
@@ -355,7 +197,7 @@ def _mean_case(
     inputs: Callable[..., Inputs],
     rows: Function,
     ours: Function,
-    by_hand: Function,
+    hand: Function,
     theirs: Function,
     torch: str | None = None,
 ) -> Case:
@@ -364,10 +206,10 @@ def _mean_case(
         name,
         f"{title}, value and gradient of the mean",
         inputs,
-        _mean_of(rows),
+        truth.mean_of(rows),
         (
             _differentiated(OURS, jl.mean(ours)),
-            Contender(BY_HAND, by_hand, compiled),
+            Contender(BY_HAND, hand, compiled),
             _differentiated("optax", _mean(theirs)),
             *([_torch(torch)] if torch else []),
             _limit(_add),
@@ -382,7 +224,7 @@ def _masked_case(
     rows: Function,
     ours: Function,
     plain: Function,
-    by_hand: Function,
+    hand: Function,
     theirs: Function,
 ) -> Case:
     """value_and_grad of a mean over the kept ones of 8 million rows."""
@@ -390,11 +232,11 @@ def _masked_case(
         name,
         f"{title}, 70 % of rows kept, value and gradient of the mean",
         _masked(_real_pairs),
-        _mean_of(rows),
+        truth.mean_of(rows),
         (
             _differentiated(OURS, _ours_where(ours)),
             _differentiated(WHERE, _mean_where(plain)),
-            Contender(BY_HAND, by_hand, compiled),
+            Contender(BY_HAND, hand, compiled),
             _differentiated("optax", lambda p, t, kept: jnp.mean(theirs(p, t), where=kept)),
             _limit(_select),
         ),
@@ -416,7 +258,7 @@ def _eager_case(
         name,
         f"{title}, one call outside jit",
         inputs,
-        _values_of(rows),
+        truth.values_of(rows),
         (Contender(OURS, ours, eager), Contender("optax", theirs, eager), one_call),
         _FIVE_TIMES_OPTAX,
     )
@@ -427,9 +269,9 @@ CASES: tuple[Case, ...] = (
         "mse",
         "squared error",
         _real_pairs,
-        _squared_rows,
+        truth.squared,
         jl.regression.squared_error,
-        _squared_by_hand,
+        by_hand.squared,
         optax.squared_error,
         "mse_loss",
     ),
@@ -437,9 +279,9 @@ CASES: tuple[Case, ...] = (
         "mae",
         "absolute error",
         _real_pairs,
-        _absolute_rows,
+        truth.absolute,
         jl.regression.absolute_error,
-        _absolute_by_hand,
+        by_hand.absolute,
         lambda p, t: jnp.abs(p - t),
         "l1_loss",
     ),
@@ -447,9 +289,9 @@ CASES: tuple[Case, ...] = (
         "huber",
         "huber",
         _real_pairs,
-        _huber_rows,
+        truth.huber,
         jl.robust.huber,
-        _huber_by_hand,
+        by_hand.huber,
         optax.huber_loss,
         "huber_loss",
     ),
@@ -457,56 +299,69 @@ CASES: tuple[Case, ...] = (
         "binary_cross_entropy",
         "binary cross-entropy",
         _binary_pairs,
-        _binary_rows,
+        truth.binary,
         jl.binary.cross_entropy,
-        _binary_by_hand,
+        by_hand.binary,
         optax.sigmoid_binary_cross_entropy,
         "binary_cross_entropy_with_logits",
+    ),
+    Case(
+        "binary_cross_entropy_weighted",
+        "binary cross-entropy, a weight a row, value and gradient of the mean",
+        _weighted_pairs,
+        truth.mean_of(truth.binary),
+        (
+            _differentiated(OURS, lambda z, y, w: jl.mean(jl.binary.cross_entropy)(z, y, weights=w)),
+            Contender(BY_HAND, by_hand.binary_weighted, compiled),
+            _differentiated("optax", _average(optax.sigmoid_binary_cross_entropy)),
+            _limit(lambda z, y, w: z + y + w),
+        ),
+        _MEANS,
     ),
     _mean_case(
         "binary_focal",
         "binary focal",
         _binary_pairs,
-        _focal_rows,
+        truth.focal,
         jl.binary.focal,
-        _focal_by_hand,
+        by_hand.focal,
         lambda z, y: optax.sigmoid_focal_loss(z, y, gamma=2.0),
     ),
     _mean_case(
         "log_cosh",
         "log-cosh",
         _real_pairs,
-        _log_cosh_rows,
+        truth.log_cosh,
         jl.regression.log_cosh,
-        _log_cosh_by_hand,
+        by_hand.log_cosh,
         optax.log_cosh,
     ),
     _masked_case(
         "mse_masked",
         "squared error",
-        _squared_rows,
+        truth.squared,
         jl.regression.squared_error,
         lambda p, t: jnp.square(p - t),
-        _squared_where_by_hand,
+        by_hand.squared_where,
         optax.squared_error,
     ),
     _masked_case(
         "huber_masked",
         "huber",
-        _huber_rows,
+        truth.huber,
         jl.robust.huber,
-        _huber_plain,
-        _huber_where_by_hand,
+        by_hand.huber_rows,
+        by_hand.huber_where,
         optax.huber_loss,
     ),
     Case(
         "cross_entropy",
         "cross-entropy of class ids, value and gradient of the mean",
         _classified,
-        _mean_of(_categorical_rows),
+        truth.mean_of(truth.categorical),
         (
             _differentiated(OURS, jl.cross_entropy),
-            Contender(BY_HAND, _categorical_by_hand, compiled),
+            Contender(BY_HAND, by_hand.categorical, compiled),
             _differentiated("optax", _mean(optax.softmax_cross_entropy_with_integer_labels)),
             _torch("cross_entropy"),
             _limit(_shift),
@@ -517,11 +372,11 @@ CASES: tuple[Case, ...] = (
         "cross_entropy_masked",
         "cross-entropy of class ids, 70 % of rows kept, value and gradient of the mean",
         _masked(_classified),
-        _mean_of(_categorical_rows),
+        truth.mean_of(truth.categorical),
         (
             _differentiated(OURS, _ours_where(jl.categorical.cross_entropy)),
-            Contender(BY_HAND, _categorical_by_hand, compiled),
-            _differentiated(WHERE, _mean_where(_categorical_plain)),
+            Contender(BY_HAND, by_hand.categorical, compiled),
+            _differentiated(WHERE, _mean_where(by_hand.categorical_rows)),
             _differentiated("optax", _mean_where(optax.softmax_cross_entropy_with_integer_labels)),
             Contender("torch", _torch_categorical_where, torch_autograd, needs="torch"),
             _differentiated(UNMASKED, lambda z, ids, _: jl.cross_entropy(z, ids))._replace(answers=False),
@@ -533,7 +388,7 @@ CASES: tuple[Case, ...] = (
         "ctc",
         "CTC, value and gradient of the mean",
         _spoken,
-        _mean_of(_ctc_rows),
+        truth.mean_of(truth.ctc),
         (
             _differentiated(OURS, jl.mean(jl.sequence.ctc)),
             # Their gradients are off by 4e-4 and 9e-4 (unscaled logarithms near -1000): timed all the same.
@@ -543,12 +398,12 @@ CASES: tuple[Case, ...] = (
         ),
         (Target(1.0, "optax"), Target(1.0, "torch")),
     ),
-    _eager_case("eager_huber", "huber", _few_pairs, _huber_rows, jl.robust.huber, optax.huber_loss),
+    _eager_case("eager_huber", "huber", _few_pairs, truth.huber, jl.robust.huber, optax.huber_loss),
     _eager_case(
         "eager_binary_cross_entropy",
         "binary cross-entropy",
         _few_binary,
-        _binary_rows,
+        truth.binary,
         jl.binary.cross_entropy,
         optax.sigmoid_binary_cross_entropy,
     ),
@@ -556,7 +411,7 @@ CASES: tuple[Case, ...] = (
         "eager_cross_entropy",
         "cross-entropy of class ids",
         _few_classified,
-        _categorical_rows,
+        truth.categorical,
         jl.categorical.cross_entropy,
         optax.softmax_cross_entropy_with_integer_labels,
         _ONE_CATEGORICAL_CALL,

@@ -9,9 +9,18 @@ import numpy as np
 import optax
 
 import jaxloss as jl
-from benchmarks.harness import LIMIT, OURS, Case, Contender, Inputs, Target, compiled, torch_autograd
+from benchmarks.harness import (
+    LIMIT,
+    OURS,
+    Case,
+    Contender,
+    Function,
+    Inputs,
+    Target,
+    compiled,
+    torch_autograd,
+)
 
-Function = Callable[..., Any]
 _ROWS_OF_TRUTH = 512
 
 

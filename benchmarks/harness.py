@@ -36,6 +36,7 @@ class Prepared(NamedTuple):
 
 
 Inputs = tuple[np.ndarray, ...]
+Function = Callable[..., Any]
 
 
 class Contender(NamedTuple):

@@ -1,5 +1,7 @@
 """How a removed row is kept out of every value and every derivative, whatever it holds."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,20 +43,8 @@ def kept_row(kept: Array) -> KeptRow:
         nth = 1 + lax.iota(jnp.int32, kept.size).reshape(kept.shape)
         last = jnp.max(mask.astype(jnp.int32) * nth)
         return KeptRow(jnp.unravel_index(jnp.maximum(last, 1) - 1, kept.shape), last > 0)
-    index = lax.platform_dependent(mask.reshape(-1), cpu=_first_true, default=jnp.argmax)
-    place = jnp.unravel_index(index, kept.shape) if kept.ndim else ()
-    return KeptRow(place, kept[place])
-
-
-def _first_true(flat: Array) -> Array:
-    """`jnp.argmax` of flags, which on a CPU reads all, one by one: here up to the first that is set."""
-    size = min(flat.size, 4096)
-
-    def none_yet(start: Array) -> Array:
-        return (start < flat.size - size) & ~jnp.any(lax.dynamic_slice(flat, (start,), (size,)))
-
-    start = lax.while_loop(none_yet, lambda start: jnp.minimum(start + size, flat.size - size), 0)
-    return start + jnp.argmax(lax.dynamic_slice(flat, (start,), (size,)))
+    place = jnp.unravel_index(jnp.argmax(mask), kept.shape) if kept.ndim else ()
+    return KeptRow(place, _row_at(place, kept, kept))
 
 
 def _is_spread(array: Array) -> bool:
@@ -62,18 +52,25 @@ def _is_spread(array: Array) -> bool:
     return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
 
 
-def _row_at(place: tuple[Array, ...], array: Array) -> Array:
-    if not _is_spread(array):
-        return array[place]
-    rows = array.shape[: len(place)]
-    here = jnp.ones(rows, bool)
-    for axis, index in enumerate(place):
-        here &= lax.broadcasted_iota(index.dtype, rows, axis) == index
-    alone = jnp.where(_over_items(here, array), array, jnp.zeros((), array.dtype))
-    return jnp.sum(alone, axis=tuple(range(len(place))), dtype=array.dtype)
+def _row_at(place: tuple[Array, ...], kept: Array, array: Array) -> Array:
+    """The entry of a row that is kept."""
+    if _is_spread(array):
+        here = kept
+        for axis, index in enumerate(place):
+            here &= lax.broadcasted_iota(index.dtype, kept.shape, axis) == index
+        alone = jnp.where(_over_items(here, array), array, jnp.zeros((), array.dtype))
+        return jnp.sum(alone, axis=tuple(range(kept.ndim)), dtype=array.dtype)
+    if not place:
+        return array
+    # From each of some groups of rows, then from one of those: where the rows are spread over devices, an
+    # index into all of them would first gather them on each.
+    first, *others = place
+    size = array.shape[0] // math.gcd(array.shape[0], 64)
+    of_groups = array.reshape(-1, size, *array.shape[1:])[:, first % size]
+    return of_groups[(first // size, *others)]
 
 
-def stand_in(
+def beside(
     data: tuple[Array, ...], options: dict[str, Any], kept: Array, row: KeptRow
 ) -> tuple[tuple[Array, ...], dict[str, Any]]:
     """Put a kept row in the place of every removed one, out of reach of any derivative.
@@ -84,14 +81,11 @@ def stand_in(
     the hyperparameters are cut off as well.
     """
 
-    def shared(value: Any) -> Any:
-        return jnp.where(row.exists, value, lax.stop_gradient(value)) if is_differentiable(value) else value
-
     def rowwise(array: Array) -> Array:
         if array.ndim == 0:
-            return shared(array)
+            return _unless_none(row.exists, array)
         half = jnp.asarray(0.5 if jnp.issubdtype(array.dtype, jnp.inexact) else 0, array.dtype)
-        spare = lax.stop_gradient(jnp.where(row.exists, _row_at(row.place, array), half))
+        spare = lax.stop_gradient(jnp.where(row.exists, _row_at(row.place, kept, array), half))
         return jnp.where(_over_items(kept, array), array, jnp.expand_dims(spare, tuple(range(kept.ndim))))
 
     # An option of one number a row goes with it: a target stands in beside its own trials.
@@ -99,6 +93,35 @@ def stand_in(
 
     def option(value: Any) -> Any:
         of_rows = single and isinstance(value, Array) and value.shape == kept.shape
-        return rowwise(value) if of_rows else shared(value)
+        return rowwise(value) if of_rows else _unless_none(row.exists, value)
 
     return tuple(map(rowwise, data)), jax.tree.map(option, options)
+
+
+def inside(
+    data: tuple[Array, ...],
+    options: dict[str, Any],
+    kept: Array,
+    row: None = None,
+    *,
+    domains: Sequence[float],
+    ranges: Mapping[str, float],
+) -> tuple[tuple[Array, ...], dict[str, Any]]:
+    """The same with a number of each argument's domain: no row is looked for, nor fetched from a device."""
+    del row
+
+    def number(array: Array, spare: float) -> Array:
+        real = jnp.issubdtype(array.dtype, jnp.inexact)
+        return jnp.where(kept, array, jnp.asarray(spare if real else math.ceil(spare), array.dtype))
+
+    def option(name: str, value: Array) -> Array:
+        of_rows = kept.ndim and value.shape == kept.shape and name in ranges
+        return number(value, ranges[name]) if of_rows else _unless_none(jnp.any(kept), value)
+
+    stood_in = tuple(number(*each) for each in zip(data, domains, strict=False))
+    return stood_in, {name: option(name, value) for name, value in options.items()}
+
+
+def _unless_none(any_kept: Array, value: Any) -> Any:
+    """What all rows share, which has no derivative where none is kept."""
+    return jnp.where(any_kept, value, lax.stop_gradient(value)) if is_differentiable(value) else value

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxloss._contracts import CHECKING, compute_dtype, start_with_rows
+from jaxloss._contracts import CHECKING, Named, compute_dtype, start_with_rows
 from jaxloss._loss import Card, Fusion, card_of, check_options, compiled, fusion_of, name_of
-from jaxloss._removed import cut_off, is_differentiable, kept_row, stand_in
+from jaxloss._removed import KeptRow, beside, cut_off, inside, is_differentiable, kept_row
 from jaxloss.numerics import divide, summed
 
 RowLoss = Callable[..., Array]
@@ -173,14 +173,9 @@ def _partial_mean(
     # among the options: what that closes over has its derivative only where no rule stands before it.
     alike = card is not None and all(array.ndim == data[0].ndim for array in data)
     alike &= not any(map(callable, options.values()))
-    row = None
+    stand_in, row = None, None
     if kept is not None and kept.size:
-        # A loss of ours shares nothing among its rows but its hyperparameters.
-        # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
-        # a stand-in fuses better than the cut.
-        small = all(array.ndim <= kept.ndim for array in data)
-        shares = card is None or small or CHECKING.get() or any(map(is_differentiable, options.values()))
-        data, row = (data, kept_row(kept)) if shares else (cut_off(data, kept), None)
+        data, stand_in, row = _without_removed(card, data, options, kept)
     static = {name: value for name, value in options.items() if not isinstance(value, Array)}
     traced = {name: value for name, value in options.items() if name not in static}
 
@@ -194,7 +189,7 @@ def _partial_mean(
     def weighted(
         data: tuple[Array, ...], traced: dict[str, Array], kept: Any, row: Any, weights: Any
     ) -> Array:
-        losses = rows(data, traced) if row is None else rows(*stand_in(data, traced, kept, row))
+        losses = rows(*stand_in(data, traced, kept, row)) if stand_in else rows(data, traced)
         losses = losses if weights is None else losses * weights
         return losses if kept is None else jnp.where(kept, losses, 0)
 
@@ -243,6 +238,29 @@ def _kept(
     start_with_rows(who, data, rows, _FIX)
     mask = _mask(who, where, rows)
     return mask if counted is None else mask & counted
+
+
+def _without_removed(
+    card: Card | None, data: tuple[Array, ...], options: dict[str, Any], kept: Array
+) -> tuple[tuple[Array, ...], Callable[..., Any] | None, KeptRow | None]:
+    """The data, cut off where a row is removed; or whole, with what is to stand in there and of which row."""
+    # A loss of ours shares nothing among its rows but its hyperparameters.
+    # Under `checked` a removed row must not be found outside the domain; where rows are single numbers
+    # a stand-in fuses better than the cut.
+    small = all(array.ndim <= kept.ndim for array in data)
+    numbers = _numbers_inside(card) if card is not None and small else None
+    if card is not None and numbers:
+        ranges = {name: interval.inside for name, interval in card.options.items()}
+        return data, functools.partial(inside, domains=numbers, ranges=ranges), None
+    if card is None or small or CHECKING.get() or any(map(is_differentiable, options.values())):
+        return data, beside, kept_row(kept)
+    return cut_off(data, kept), None, None
+
+
+def _numbers_inside(card: Card) -> list[float] | None:
+    """A number of each argument's domain; None where one is no set of numbers, or ends at an option."""
+    fixed = [d for d in card.domain.values() if not isinstance(d, Named) and not getattr(d, "up_to", None)]
+    return [domain.inside for domain in fixed] if len(fixed) == len(card.domain) else None
 
 
 def _weights_of(

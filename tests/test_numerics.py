@@ -566,6 +566,13 @@ def test_a_power_of_a_small_number_has_its_second_derivative():
 # --- what is out of bounds ------------------------------------------------------------------------
 
 
+def test_a_product_of_zero_and_infinity_has_only_the_derivative_that_is_asked_for():
+    moved = jax.jvp(
+        lambda y: numerics.multiply(jnp.array([0.5, 0.0]), y), [jnp.full(2, -jnp.inf)], [jnp.ones(2)]
+    )
+    np.testing.assert_array_equal(moved[1], [0.5, 0.0])
+
+
 def test_spoil_leaves_a_value_where_the_margin_is_not_negative():
     found = jax.jit(numerics.spoil)(np.array([1.0, 2.0]), np.array([0.0, 5.0]))
     np.testing.assert_array_equal(found, [1.0, 2.0])

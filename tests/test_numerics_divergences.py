@@ -140,6 +140,23 @@ def test_clipped_softplus_and_its_derivative(dtype, clip):
     assert ulps(slope, slopes_).max() <= bound
 
 
+def test_no_curvature_takes_a_share_to_the_power_of_minus_two():
+    logs, y = np.log(np.array([1e-30], np.float32)), np.array([0.0, 1e-30, 0.5], np.float32)
+    curvature = jax.vmap(jax.grad(jax.grad(numerics.mixture_entropy)), (None, 0, None))
+    found = jax.jit(curvature)(logs[0], y, np.float32(0.5))
+    with mpmath.workdps(60):
+        (x,), shares = [mpmath.exp(a) for a in exact(logs)], exact(y)
+        # ½ x (log(x/m) + y/(x + y))
+        true = [x / 2 * (mpmath.log(2 * x / (x + b)) + b / (x + b)) for b in shares]
+    np.testing.assert_allclose(found, [float(t) for t in true], rtol=1e-4)
+
+
+def test_clipped_softplus_has_no_curvature_where_its_slope_underflows():
+    curvature = jax.jit(jax.vmap(jax.grad(jax.grad(numerics.clipped_softplus)), (0, None)))
+    found = curvature(np.array([92.0, 104.0, 1e30], np.float32), np.float32(0.05))
+    np.testing.assert_allclose(found, 0, atol=1e-37)
+
+
 @as_users_do
 def pulled_softmax(z, pull):
     """The softmax, and the gradient of its product with `pull`."""

@@ -10,7 +10,7 @@ from accuracy_table import exact, ulps
 from programs import as_users_do
 from test_numerics import class_rows, every_dtype, magnitudes_of_both, stated
 
-from jaxloss import numerics
+from jaxloss import numerics, segmentation
 
 
 @every_dtype
@@ -122,3 +122,14 @@ def test_the_memory_is_that_of_a_few_arrays_and_not_of_a_square():
         images, images
     )
     assert compiled.compile().memory_analysis().temp_size_in_bytes < 24 * 2 * pixels * 4
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 2, 3)])
+def test_a_batch_of_no_images_has_no_lovasz_losses(shape):
+    assert segmentation.lovasz_hinge(np.zeros(shape), np.zeros(shape)).shape == (0,)
+    assert segmentation.lovasz_softmax(np.zeros((*shape, 3)), np.zeros(shape, int)).shape == (0,)
+
+
+def test_an_image_of_no_pixels_has_a_lovasz_loss_of_nothing():
+    found = segmentation.lovasz_softmax(np.zeros((2, 0, 3)), np.zeros((2, 0), int))
+    np.testing.assert_array_equal(found, [0, 0])

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import math
 import re
 import weakref
 
@@ -558,6 +559,98 @@ def test_partial_means_cross_devices():
     np.testing.assert_allclose(jax.jit(sharded)(PREDICTIONS, TARGETS, MASK), ERRORS[MASK].mean(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "loss", [jl.robust.smooth_l1, jl.binary.cross_entropy, jl.regression.cosine_distance]
+)
+@pytest.mark.parametrize("rows", [(8,), (4, 6)], ids=str)
+def test_a_masked_mean_on_a_mesh_of_explicit_axes_drops_the_removed_rows(loss, rows):
+    shape = (*rows, 3) if loss is jl.regression.cosine_distance else rows
+    predictions, targets = (
+        np.random.default_rng(seed).uniform(size=shape).astype(np.float32) for seed in (1, 2)
+    )
+    kept = np.arange(np.prod(rows)).reshape(rows) % 3 > 0
+    spoiled = np.where(kept.reshape(kept.shape + (1,) * (predictions.ndim - kept.ndim)), predictions, np.nan)
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spread = jax.sharding.NamedSharding(mesh, PartitionSpec("rows"))
+
+    def objective(predictions, targets, where):
+        return jl.mean(loss)(predictions, targets, where=where)
+
+    given = [jax.device_put(array, spread) for array in (spoiled, targets, kept)]
+    value, gradient = jax.jit(jax.value_and_grad(objective))(*given)
+    dropped, slope = jax.value_and_grad(jl.mean(loss))(predictions[kept], targets[kept])
+    np.testing.assert_allclose(value, dropped, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(gradient)[kept], slope, rtol=1e-5, atol=1e-8)
+    assert not np.any(np.asarray(gradient)[~kept])
+
+
+def largest_gather(program: str) -> int:
+    """The numbers in the largest array that a compiled program gathers on each device."""
+    shapes = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather\(", program)
+    return max((math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes), default=0)
+
+
+GATHERED = {
+    "numbers": (jl.robust.smooth_l1, 0),
+    "classes": (jl.categorical.cross_entropy, 64 * 5),
+    "lambda": (lambda logits, ids: jnp.where(ids > 1, jnp.max(logits, axis=-1), 0), 64 * 5),
+}
+
+
+@pytest.mark.parametrize(("loss", "most"), GATHERED.values(), ids=GATHERED)
+def test_a_masked_mean_of_rows_on_several_devices_gathers_64_rows_at_the_most(loss, most):
+    rows = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices()[:4], "rows"), PartitionSpec("rows"))
+    logits = jax.ShapeDtypeStruct((8000, 5) if most else (8000,), jnp.float32, sharding=rows)
+    ids = jax.ShapeDtypeStruct((8000,), jnp.int32 if most else jnp.float32, sharding=rows)
+    kept = jax.ShapeDtypeStruct((8000,), jnp.bool_, sharding=rows)
+    options = {"label_smoothing": 0.1} if loss is jl.categorical.cross_entropy else {}
+
+    def objective(logits, ids, kept):
+        return jl.mean(loss)(logits, ids, where=kept, **options)
+
+    assert (
+        largest_gather(jax.jit(jax.value_and_grad(objective)).lower(logits, ids, kept).compile().as_text())
+        <= most
+    )
+
+
+def test_the_measure_sees_all_rows_gathered():
+    rows = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices()[:4], "rows"), PartitionSpec("rows"))
+    logits = jax.ShapeDtypeStruct((8000, 5), jnp.float32, sharding=rows)
+    assert largest_gather(jax.jit(lambda logits, at: logits[at]).lower(logits, 7).compile().as_text()) >= 8000
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+def test_what_stands_in_for_a_removed_row_is_in_the_domain_of_every_link(power):
+    means, targets = np.array([1.0, 2.0, np.nan, -3.0]), np.array([1.5, 2.0, -1.0, np.inf])
+
+    def objective(power, rows, where=None):
+        deviance = jl.mean(jl.deviance.tweedie)
+        return deviance(means[rows], targets[rows], power=power, link="identity", where=where)
+
+    masked = jax.grad(objective)(power, slice(None), np.array([True, True, False, False]))
+    np.testing.assert_allclose(masked, jax.grad(objective)(power, slice(2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 4095, 4096, 5000, 9999])
+def test_the_one_row_that_is_kept_is_found_wherever_it_stands(place):
+    predictions = np.where(np.arange(10_000) == place, 2, np.nan).astype(np.float32)
+
+    def objective(delta):
+        huber = jl.mean(jl.robust.huber)
+        return huber(predictions, np.zeros(10_000, np.float32), where=~np.isnan(predictions), delta=delta)
+
+    assert jax.value_and_grad(objective)(jnp.float32(0.5)) == (0.875, 1.5)
+
+
+def test_what_stands_in_for_a_removed_row_is_below_the_option_that_bounds_it():
+    logits, counts = np.array([0.3, 0.7]), np.array([0.1, np.nan])
+    mean = jl.mean(jl.deviance.binomial)
+    masked = jax.grad(lambda trials: mean(logits, counts, trials=trials, where=logits < 0.5))
+    dropped = jax.grad(lambda trials: mean(logits[:1], counts[:1], trials=trials))
+    np.testing.assert_allclose(masked(0.3), dropped(0.3), rtol=1e-12)
+
+
 def test_a_partial_mean_is_a_pytree_of_two_numbers():
     assert len(jax.tree.leaves(jl.partial_mean(squares)(PREDICTIONS, TARGETS))) == 2
 
@@ -577,7 +670,8 @@ def test_a_large_mask_that_is_a_constant_is_not_searched_when_compiling(capfd):
     mask = np.ones(8_000_000, bool)
     mask[:100] = False
     rows = jax.ShapeDtypeStruct(mask.shape, jnp.float32)
-    program = jax.jit(lambda p, t: jl.mse(p, t, where=mask)).lower(rows, rows).compile(LAID_OUT).as_text()
+    masked = jax.jit(lambda p, t: jl.mean(squares)(p, t, where=mask))
+    program = masked.lower(rows, rows).compile(LAID_OUT).as_text()
     # The program still searches for a kept row, and nothing was said of slow constant folding.
     searched = re.search(r"\(pred\[\], s(32|64)\[\]\) (fusion|reduce)", program)
     assert (bool(searched), "olding" in capfd.readouterr().err) == (True, False)

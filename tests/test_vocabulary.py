@@ -1,6 +1,7 @@
 """One idea has one name: the signatures, docstrings and cards of all losses, read as data."""
 
 import inspect
+import math
 import re
 import types
 import typing
@@ -262,6 +263,15 @@ def test_the_card_has_a_range_for_each_numeric_option(card):
 def test_every_default_lies_in_its_range(card):
     defaults = {p.name: p.default for p in options(card) if p.default not in (None, p.empty)}
     assert all(card.options[name].holds(value) for name, value in defaults.items() if name in card.options)
+
+
+@every_loss
+def test_what_stands_in_for_a_removed_row_lies_in_the_domain(card):
+    numbers = [d for d in (*card.domain.values(), *card.options.values()) if not isinstance(d, Named)]
+    assert all(domain.holds(domain.inside) for domain in numbers)
+    # Data may be integers.
+    data = [d for d in card.domain.values() if not isinstance(d, Named)]
+    assert all(domain.holds(math.ceil(domain.inside)) for domain in data)
 
 
 @every_loss

@@ -29,6 +29,7 @@ from jaxloss._contracts.checks import (
 from jaxloss._contracts.classes import (
     Labels,
     class_ids,
+    classes_there,
     classified,
     counted,
     each_class,
@@ -147,6 +148,7 @@ __all__ = [
     "binary_segmented",
     "class_ids",
     "class_scores",
+    "classes_there",
     "classified",
     "clustered",
     "composed",

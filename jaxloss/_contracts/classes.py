@@ -116,7 +116,8 @@ def counted(
     logits: Array, labels: Array, *, ignore_index: int | Array | None = None, **_: object
 ) -> Array | None:
     """The rows of a mean: all but those whose label is the one to ignore."""
-    return None if ignore_index is None or not has_ids(logits, labels) else labels != ignore_index
+    # In as many bits as the loss compares in: −100 in eight of them is class 156.
+    return None if ignore_index is None or not has_ids(logits, labels) else wide(labels) != ignore_index
 
 
 def unless(ignored: Array | None, losses: Array) -> Array:
@@ -127,6 +128,14 @@ def unless(ignored: Array | None, losses: Array) -> Array:
 def each_class(who: str, name: str, option: ArrayLike | None, scores: Array) -> Array | None:
     """An option given for each class, `[K]` or the scores' shape, in the scores' shape."""
     return None if option is None else on_trailing_axes(who, name, option, scores)
+
+
+def classes_there(who: str, class_where: ArrayLike | None, scores: Array) -> Array | None:
+    """The mask of the classes that there are, in the scores' shape."""
+    if class_where is not None and jnp.result_type(class_where) != jnp.bool_:
+        got = str(jnp.result_type(class_where))
+        refuse(who, "class_where", "bool", got, "pass `class_where != 0`")
+    return each_class(who, "class_where", class_where, scores)
 
 
 def _check_ids(who: str, first: str, logits: Array, second: str, labels: Array) -> None:

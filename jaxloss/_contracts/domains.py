@@ -12,12 +12,13 @@ from jax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Real numbers between two bounds, each of them in or out."""
+    """Real numbers between two bounds, each of them in or out; `up_to` is an option that bounds them too."""
 
     low: float = -math.inf
     high: float = math.inf
     closed_low: bool = False
     closed_high: bool = False
+    up_to: str | None = None
 
     def holds(self, x: Any) -> Any:
         """Whether x lies inside, elementwise, for NumPy and JAX alike. NaN lies in no interval."""
@@ -37,6 +38,16 @@ class Interval:
         ends += [high - x] if self.high < math.inf else []
         return functools.reduce(jnp.minimum, ends)
 
+    @property
+    def inside(self) -> float:
+        """A number that lies inside, at no end; so does the next whole number, or at the upper one.
+
+        Of all real numbers it is one half, a probability and positive: an option may ask for that.
+        """
+        if self.low == -math.inf:
+            return 0.5 if self.high == math.inf else self.high - 0.5
+        return self.low + 0.5 if self.high == math.inf else 0.5 * (self.low + self.high)
+
     def __str__(self) -> str:
         left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
         low, high = (f"{x:g}".replace("inf", "∞") for x in (self.low, self.high))
@@ -51,6 +62,8 @@ def _next_normal(end: float, towards: float, dtype: Any) -> Any:
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """The whole numbers from zero on."""
+
+    inside = 0.0
 
     def holds(self, x: Any) -> Any:
         """Whether x is one of them, elementwise, for NumPy and JAX alike."""
@@ -69,6 +82,11 @@ class Choice:
     """A few numbers, such as the labels −1 and +1."""
 
     values: tuple[float, ...]
+
+    @property
+    def inside(self) -> float:
+        """One of them, the last."""
+        return self.values[-1]
 
     def holds(self, x: Any) -> Any:
         """Whether x is one of them, elementwise."""

@@ -20,7 +20,7 @@ def segmented(
     pixels kept: a removed one is 0 in both, out of reach of any derivative.
     """
     (first, a), (second, b) = arrays.items()
-    logits, labels = jnp.asarray(a), wide(number(who, second, b))
+    logits, labels = jnp.asarray(a), number(who, second, b)
     _at_least_two_classes(who, first, logits)
     pixels = logits.shape[:-1]
     kept = pixels_kept(who, labels, pixels, where, ignore_index)
@@ -73,7 +73,7 @@ def pixels_kept(
     ignore_index: int | Array | None,
 ) -> Array:
     """The pixels `where` holds whose label, if it is one number, is not the one to ignore."""
-    kept = own_mask(who, where, pixels)
+    kept, labels = own_mask(who, where, pixels), wide(labels)
     if ignore_index is None or labels.shape != pixels:
         return kept
     return kept & (labels != jnp.asarray(ignore_index, labels.dtype))

@@ -14,6 +14,7 @@ from jaxloss._contracts import (
     POSITIVE,
     Labels,
     compute_dtype,
+    counted,
     for_classes,
     headed,
     labelled,
@@ -46,8 +47,7 @@ def _counts(
 ) -> Array | None:
     """The rows of a mean: all but those whose id is the one to ignore."""
     del kernel
-    ids = jnp.ndim(labels) < jnp.ndim(features)
-    return None if ignore_index is None or not ids else jnp.asarray(labels) != ignore_index
+    return counted(jnp.asarray(features), jnp.asarray(labels), ignore_index=ignore_index)
 
 
 def _total(

@@ -493,12 +493,14 @@ def distillation(
     student, teacher = vectors(who, student_logits=student_logits, teacher_logits=teacher_logits)
     temperature = jnp.asarray(temperature, student.dtype)
     # The differences of logits are divided: an offset they share would be rounded by the division.
+    warmth = jnp.broadcast_to(temperature[..., None], student.shape)
     softer, target = (
-        (z - numerics.class_pivot(z)[..., None]) / jnp.broadcast_to(temperature[..., None], z.shape)
+        numerics.among_present(lambda gaps: gaps / warmth, z - numerics.class_pivot(z)[..., None])
         for z in (student, teacher)
     )
-    softened = alpha * (temperature * (temperature * numerics.softmax_divergence(softer, target)))
-    return softened if labels is None else softened + (1 - alpha) * _surprise(who, student, labels)
+    divergence = temperature * (temperature * numerics.softmax_divergence(softer, target))
+    softened = multiply(alpha, divergence)
+    return softened if labels is None else softened + multiply(1 - alpha, _surprise(who, student, labels))
 
 
 def _surprise(who: str, logits: Array, labels: ArrayLike) -> Array:

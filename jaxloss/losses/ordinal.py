@@ -96,7 +96,7 @@ def cumulative_link(
 
     Returns:
         The loss of each row, in nats; NaN in a row whose rank is out of range or lies between two
-        thresholds that do not increase.
+        thresholds that decrease, ∞ between two that are equal.
 
     Raises:
         TypeError: logits that are not floating point; labels that are not integers.

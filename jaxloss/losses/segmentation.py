@@ -1,5 +1,8 @@
 """Losses of a whole labelled image: how much of what is predicted and what is there is not shared."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -51,7 +54,9 @@ def _images_with_pixels(
     """The same of logits that have no classes."""
     if where is None and ignore_index is None:
         return None
-    return _with_any(pixels_kept("mean", labels, logits.shape, where, ignore_index))
+    # As numbers, in which the loss compares them: 255 as a bool is 1.
+    numbers = labels.astype(jnp.float32)
+    return _with_any(pixels_kept("mean", numbers, logits.shape, where, ignore_index))
 
 
 def _with_any(kept: Array) -> Array:
@@ -373,7 +378,7 @@ def lovasz_hinge(
 
 def _flat(pixels: Array) -> Array:
     """`[batch, pixels]`."""
-    return pixels.reshape(pixels.shape[0], -1)
+    return pixels.reshape(pixels.shape[0], math.prod(pixels.shape[1:]))
 
 
 @loss(
@@ -418,7 +423,7 @@ def lovasz_softmax(
     logits, shares, kept = segmented_whole(who, where, ignore_index, logits=logits, labels=labels)
     predicted, rest = numerics.probabilities(logits)
     errors = jnp.where(kept[..., None], jnp.where(shares > 0, rest, predicted), 0)
-    by_class = (jnp.moveaxis(a.reshape(a.shape[0], -1, a.shape[-1]), -1, 1) for a in (errors, shares))
+    by_class = (jax.vmap(_flat, in_axes=-1, out_axes=1)(a) for a in (errors, shares))
     losses = numerics.lovasz_jaccard(*by_class)
     there = jnp.any(shares != 0, axis=tuple(range(1, shares.ndim - 1)))
     total = jnp.sum(jnp.where(there, losses, 0), axis=-1)

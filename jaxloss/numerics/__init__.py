@@ -13,6 +13,7 @@ from jaxloss.numerics.alignments import turns_surprise
 from jaxloss.numerics.caps import soft_cap
 from jaxloss.numerics.chains import chain_surprise
 from jaxloss.numerics.classes import (
+    among_present,
     class_pivot,
     class_surprise,
     expected_cost,
@@ -111,6 +112,7 @@ __all__ = [
     "HALF_LOG_TWO_PI",
     "absolute",
     "alignment_surprise",
+    "among_present",
     "barron",
     "bell_depth",
     "bernoulli_fading",

@@ -33,6 +33,12 @@ def class_pivot(logits: Array) -> Array:
     return jnp.where(largest == -jnp.inf, 0, largest)
 
 
+def among_present(change: Callable[[Array], Array], logits: Array) -> Array:
+    """`change(logits)`, where a class excluded by −∞ stays so: it has no part in any derivative, no ∞·0."""
+    excluded = logits == -jnp.inf
+    return jnp.where(excluded, -jnp.inf, change(jnp.where(excluded, 0, logits)))
+
+
 @jax.custom_jvp
 def pick(values: Array, ids: Array) -> Array:
     """values[..., id]: the entry each row's id names, NaN for an id that names none.
@@ -238,10 +244,12 @@ def _of_ids(
     """
     own = surprise(logits, ids)
     if weights is not None:
-        return pick(weights, ids) * own
+        return multiply(pick(weights, ids), own)
     if smoothing is None:
         return own
-    lead = pick(logits, ids)[..., None] - logits
+    named = pick(logits, ids)
+    # An impossible label is infinitely far ahead in `own` already: ∞ less ∞ would be none.
+    lead = jnp.where(named == -jnp.inf, 0, named)[..., None] - logits
     # Divided before they are summed: K leads of the largest float have no sum.
     return own + jnp.sum(lead * (smoothing * _uniform(logits, present)), axis=-1, where=present)
 

@@ -97,16 +97,36 @@ def _mixture_entropy_jvp(
     x = jnp.exp(logs)
     mixed, towards, back = share * y + (1 - share) * x, (1 - share) * (x - y), share * (y - x)
     # Where x is 0 nothing changes with its logarithm, to any order.
-    of_x = -jnp.log1p(back / jnp.where(x == 0, 1, x))
-    of_y = -jnp.log1p(divide(towards, y))
-    from_logs = term(lambda: (1 - share) * multiply(x, of_x), dlogs)
-    from_y = term(lambda: share * of_y, dy)
+    from_logs = term(lambda: (1 - share) * x * _over_mixture(jnp.where(x == 0, 1, x), y, share), dlogs)
+    from_y = term(lambda: share * _over_mixture(y, x, 1 - share), dy)
     # Less y − x, as a difference of two numbers that have no term in common with it.
     from_share = term(lambda: entropy_excess(y, mixed, towards) - entropy_excess(x, mixed, back), dshare)
     return mixture_entropy(logs, y, share), from_logs + from_y + from_share
 
 
 mixture_entropy.defjvp(_mixture_entropy_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _over_mixture(x: Array, y: Array, share: Array) -> Array:
+    """log(x/m), m = β y + (1 − β) x; derivatives β y / (m x), −β/m and (x − y)/m.
+
+    Autodiff's x⁻² is infinite from 1e-19 down in float32, and a share that small is no rarity.
+    """
+    return -jnp.log1p(divide(share * (y - x), x))
+
+
+def _over_mixture_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]
+) -> tuple[Array, Any]:
+    (x, y, share), (dx, dy, dshare) = primals, tangents
+    mixed = share * y + (1 - share) * x
+    from_x = term(lambda: divide(divide(share * y, mixed), x), dx)
+    from_share = term(lambda: divide(x - y, mixed), dshare)
+    return _over_mixture(x, y, share), from_x - term(lambda: divide(share, mixed), dy) + from_share
+
+
+_over_mixture.defjvp(_over_mixture_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp

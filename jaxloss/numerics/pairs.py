@@ -26,10 +26,12 @@ def beside(x: Array, y: Array) -> Array:
     return jnp.where((x == 0) & jnp.isinf(y), 0, y)
 
 
-@multiply.defjvp
-def _multiply_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Any, Any]:
+def _multiply_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (x, y), (dx, dy) = primals, tangents
-    return multiply(x, y), x * dy + beside(x, y) * dx
+    return multiply(x, y), term(lambda: x, dy) + term(lambda: beside(x, y), dx)
+
+
+multiply.defjvp(_multiply_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp

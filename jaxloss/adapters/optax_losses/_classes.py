@@ -81,11 +81,8 @@ def softmax_cross_entropy_with_integer_labels(
 
     Several axes of classes count as one, in their order; a row of which no class is left costs 0.
     """
-    who, logits, labels = (
-        "softmax_cross_entropy_with_integer_labels",
-        jnp.asarray(logits),
-        jnp.asarray(labels),
-    )
+    who = "softmax_cross_entropy_with_integer_labels"
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     kept = _kept_classes(who, logits, axis, where)
     logits = _without(item_last(logits, axis), kept)
     if labels.ndim == logits.ndim - 1:

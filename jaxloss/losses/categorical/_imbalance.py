@@ -124,8 +124,8 @@ def _adjusted(
     if ignored is not None:
         absent &= ~ignored[..., None]
     adjustment = temperature * jnp.log(jnp.where(priors == 0, 1, priors))
-    gaps = logits - numerics.class_pivot(logits)[..., None]
-    adjusted = jnp.where(absent, -jnp.inf, gaps + adjustment)
+    present = jnp.where(absent, -jnp.inf, logits)
+    adjusted = (present - numerics.class_pivot(present)[..., None]) + adjustment
     if has_ids(logits, labels):
         return numerics.surprise(adjusted, labels)
     return numerics.expected_surprise(adjusted, labels)
@@ -181,4 +181,5 @@ def ldam(
     # The largest is 0 before it is scaled: a compiler that fuses the product with the next difference
     # rounds it elsewhere than its copy, and it would be the largest no more.
     led -= numerics.class_pivot(led)[..., None]
-    return unless(ignored, numerics.surprise(scale * led, labels))
+    scaled = numerics.among_present(lambda gaps: scale * gaps, led)
+    return unless(ignored, numerics.surprise(scaled, labels))

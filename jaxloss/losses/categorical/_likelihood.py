@@ -14,6 +14,7 @@ from jaxloss._contracts import (
     NON_NEGATIVE,
     REAL,
     Labels,
+    classes_there,
     classified,
     counted,
     each_class,
@@ -92,7 +93,8 @@ def cross_entropy(
         whose labels are no distribution; ∞ where the label is a class that is not there.
 
     Raises:
-        TypeError: logits that are not floating point; integer labels of the logits' shape.
+        TypeError: logits that are not floating point; integer labels of the logits' shape; a mask that is not
+            bool.
         ValueError: shapes that do not fit; a concrete option out of range.
 
     """
@@ -101,7 +103,7 @@ def cross_entropy(
         who, ignore_index, (label_smoothing, class_weights, z_loss), logits=logits, labels=labels
     )
     weights = each_class(who, "class_weights", class_weights, logits)
-    present = each_class(who, "class_where", class_where, logits)
+    present = classes_there(who, class_where, logits)
     if present is not None:
         present |= _unlabelled(logits, labels, ignored)
         logits = jnp.where(present, logits, -jnp.inf)
@@ -167,8 +169,8 @@ def nll(
     )
     weights = each_class("categorical.nll", "class_weights", class_weights, scores)
     if has_ids(scores, labels):
-        weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        losses = -weight * numerics.pick(scores, labels)
+        own = numerics.pick(scores, labels)
+        losses = -own if weights is None else -numerics.multiply(numerics.pick(weights, labels), own)
     else:
         shares = labels if weights is None else weights * labels
         losses = -jnp.sum(numerics.multiply(shares, scores), axis=-1)
@@ -227,8 +229,9 @@ def focal(
     weights = each_class("categorical.focal", "class_weights", class_weights, logits)
     if has_ids(logits, labels):
         surprise = numerics.surprise(logits, labels)
-        weight = 1.0 if weights is None else numerics.pick(weights, labels)
-        losses = weight * numerics.faded_surprise(surprise, gamma)
+        losses = numerics.faded_surprise(surprise, gamma)
+        if weights is not None:
+            losses = numerics.multiply(numerics.pick(weights, labels), losses)
     else:
         surprise = numerics.surprises(logits)
         shares = labels if weights is None else weights * labels
