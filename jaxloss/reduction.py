@@ -260,9 +260,9 @@ def _without_removed(
 
 
 def _numbers_inside(card: Card) -> list[float] | None:
-    """A number of each argument's domain; None where one of them is no set of numbers."""
-    numbers = [domain.inside for domain in card.domain.values() if not isinstance(domain, Named)]
-    return numbers if len(numbers) == len(card.domain) else None
+    """A number of each argument's domain; None where one is no set of numbers, or ends at an option."""
+    fixed = [d for d in card.domain.values() if not isinstance(d, Named) and not getattr(d, "up_to", None)]
+    return [domain.inside for domain in fixed] if len(fixed) == len(card.domain) else None
 
 
 def _weights_of(

@@ -643,6 +643,14 @@ def test_the_one_row_that_is_kept_is_found_wherever_it_stands(place):
     assert jax.value_and_grad(objective)(jnp.float32(0.5)) == (0.875, 1.5)
 
 
+def test_what_stands_in_for_a_removed_row_is_below_the_option_that_bounds_it():
+    logits, counts = np.array([0.3, 0.7]), np.array([0.1, np.nan])
+    mean = jl.mean(jl.deviance.binomial)
+    masked = jax.grad(lambda trials: mean(logits, counts, trials=trials, where=logits < 0.5))
+    dropped = jax.grad(lambda trials: mean(logits[:1], counts[:1], trials=trials))
+    np.testing.assert_allclose(masked(0.3), dropped(0.3), rtol=1e-12)
+
+
 def test_a_partial_mean_is_a_pytree_of_two_numbers():
     assert len(jax.tree.leaves(jl.partial_mean(squares)(PREDICTIONS, TARGETS))) == 2
 

@@ -12,12 +12,13 @@ from jax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Real numbers between two bounds, each of them in or out."""
+    """Real numbers between two bounds, each of them in or out; `up_to` is an option that bounds them too."""
 
     low: float = -math.inf
     high: float = math.inf
     closed_low: bool = False
     closed_high: bool = False
+    up_to: str | None = None
 
     def holds(self, x: Any) -> Any:
         """Whether x lies inside, elementwise, for NumPy and JAX alike. NaN lies in no interval."""

@@ -1,5 +1,7 @@
 """Half deviances of exponential families: how much less likely a target is under a mean than under itself."""
 
+import dataclasses
+
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -162,7 +164,7 @@ def tweedie(
 
 @loss(
     "deviance",
-    domain=_COUNTS,
+    domain={"predictions": REAL, "targets": dataclasses.replace(NON_NEGATIVE, up_to="trials")},
     options={"trials": POSITIVE},
     claims=Claims(non_negative=True, zero_at_target=True, convex=True, lipschitz=1.0, smooth=0.25),
     source="McCullagh & Nelder (1989), Generalized Linear Models, sec. 4.4.3.",
