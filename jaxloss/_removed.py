@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AxisType
 
-from jaxloss.numerics import cut
+from jaxloss.numerics import cut, is_spread
 
 
 def cut_off(data: tuple[Array, ...], kept: Array) -> tuple[Array, ...]:
@@ -39,7 +38,7 @@ def kept_row(kept: Array) -> KeptRow:
     """One row that is kept, or any where none is."""
     # Without the barrier a mask known when compiling is searched then, for minutes if it is large.
     mask = lax.optimization_barrier(kept)
-    if _is_spread(kept):
+    if is_spread(kept):
         nth = 1 + lax.iota(jnp.int32, kept.size).reshape(kept.shape)
         last = jnp.max(mask.astype(jnp.int32) * nth)
         return KeptRow(jnp.unravel_index(jnp.maximum(last, 1) - 1, kept.shape), last > 0)
@@ -47,14 +46,9 @@ def kept_row(kept: Array) -> KeptRow:
     return KeptRow(place, _row_at(place, kept, kept))
 
 
-def _is_spread(array: Array) -> bool:
-    """Whether it lies on a mesh of explicit axes, where JAX refuses to index what is spread over devices."""
-    return AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
-
-
 def _row_at(place: tuple[Array, ...], kept: Array, array: Array) -> Array:
     """The entry of a row that is kept."""
-    if _is_spread(array):
+    if is_spread(array):
         here = kept
         for axis, index in enumerate(place):
             here &= lax.broadcasted_iota(index.dtype, kept.shape, axis) == index

@@ -107,7 +107,7 @@ from jaxloss.numerics.special import (
 )
 from jaxloss.numerics.tempered import tempered_divergence, tempered_surprises
 from jaxloss.numerics.tweedie import tweedie_deviance, tweedie_deviance_of_log
-from jaxloss.numerics.vectors import broadcast_as, magnitude, products, safe_norm, unit
+from jaxloss.numerics.vectors import broadcast_as, is_spread, magnitude, products, safe_norm, unit
 
 __all__ = [
     "HALF_LOG_TWO_PI",
@@ -152,6 +152,7 @@ __all__ = [
     "heavy_tail",
     "inverse_gaussian_deviance",
     "inverse_gaussian_deviance_of_log",
+    "is_spread",
     "less_log1p",
     "log1mexp",
     "log1p_difference",

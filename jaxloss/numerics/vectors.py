@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AxisType
 
 
 @jax.custom_jvp
@@ -20,7 +21,15 @@ def _safe_norm_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
 
 def broadcast_as(x: Array, like: Array) -> Array:
     """x as broadcast to the shape of an array, over the devices that it is over: JAX may ask for that."""
+    if not is_spread(like):
+        return jnp.broadcast_to(x, like.shape)
+    x = x.astype(like.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
     return jnp.broadcast_to(x, like.shape) + jnp.zeros_like(like, x.dtype)
+
+
+def is_spread(x: Array) -> bool:
+    """Whether it lies on a mesh of explicit axes, where JAX refuses what would need another device's part."""
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 def magnitude(x: Array) -> Array:
