@@ -141,7 +141,7 @@ def on_trailing_axes(who: str, name: str, option: ArrayLike, data: Array) -> Arr
             f"of the data {data.shape}; reshape it."
         )
         raise ValueError(msg)
-    return numerics.broadcast_as(option, data)
+    return jnp.broadcast_to(option, data.shape)
 
 
 def one_number(who: str, **options: ArrayLike | None) -> None:

@@ -211,7 +211,8 @@ def _tilted_square_jvp(
     primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]
 ) -> tuple[Array, Any]:
     (x, tilt, limit), (dx, dtilt, dlimit) = primals, tangents
-    weight = jnp.where(x > 0, 1 - tilt, tilt)
+    beside = jnp.zeros_like(x) + tilt  # over the devices that x is over
+    weight = jnp.where(x > 0, 1 - beside, beside)
     from_x = term(lambda: weight * clip(x, -limit, limit), dx)
     from_tilt = term(lambda: -jnp.sign(x) * clipped_square(x, limit), dtilt)
     from_limit = term(lambda: weight * relu(jnp.abs(x) - limit), dlimit)
