@@ -49,11 +49,11 @@ def test_the_value_of_a_mean_stores_no_row(name):
 
 # Of losses of plain numbers, the bytes a row that value and gradient of a mean store beside the gradient.
 STORED = {
-    "binary.focal": 4,
     "binary.poly1": 12,
     "binary.probability_cross_entropy": 4,
     "deviance.binomial": 36,
     "deviance.gamma": 16,
+    "deviance.inverse_gaussian": 4,
     "deviance.poisson": 12,
     "deviance.tweedie": 4,
     "likelihood.beta": 16,
