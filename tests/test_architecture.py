@@ -34,6 +34,7 @@ MAY_IMPORT = {
     # A family in several files, each of which is a family to the others.
     "losses.categorical": {"losses"},
     "losses.contrastive": {"losses"},
+    "losses.divergence": {"losses"},
     "losses.likelihood": {"losses"},
     "losses.metric": {"losses"},
     # Other ways to compute what the families do, which are not theirs to know.
