@@ -78,11 +78,15 @@ def scaled(x: Array, scale: Array, length: Array, *used: Array) -> Array:
 
 @unit.defjvp
 def _unit_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
-    scale, length = lengths(x)
-    vector = unit(x)
-    change = dx / scale
-    return vector, (change - vector * jnp.sum(vector * change, axis=-1, keepdims=True)) / length
+    # By the norm's own rule: a second derivative stores one array of vectors less than by the formula above.
+    return unit(*primals), jax.jvp(_by_norm, primals, tangents)[1]
+
+
+def _by_norm(x: Array) -> Array:
+    x = x / magnitude(x)
+    norm = safe_norm(x)[..., None]
+    at_zero = norm == 0
+    return jnp.where(at_zero, 0, x) / jnp.where(at_zero, 1, norm)
 
 
 def products(first: Array, second: Array) -> Array:
