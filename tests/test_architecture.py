@@ -203,6 +203,10 @@ def test_importing_jaxloss_imports_no_optional_package(loaded, package):
     assert package not in loaded[FIRST]
 
 
+def test_importing_jaxloss_imports_no_pallas(loaded):
+    assert "jax._src.pallas.core" not in loaded[FIRST]
+
+
 def test_importing_jaxloss_imports_no_command_line(loaded):
     assert not {f"jaxloss.{name}" for name in ("cli", "plots", "_tables", "_runs")} & loaded[FIRST]
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import ArrayLike
 
 from jaxloss._contracts import CHECKING, row_count, start_with_rows
@@ -151,6 +150,9 @@ def _scanned(
         for key, value in zip(map(id, traced.consts), closed_over, strict=True):
             widened.setdefault(key, _wide(value))
         wide = [widened[key] for key in map(id, traced.consts)]
+
+        # Not before it is used: with it comes all of Pallas, most of what `import jaxloss` would cost.
+        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
         @jax.checkpoint
         def chunk(start: ArrayLike, shared: dict[str, Any], wide: list[Any]) -> Array:
