@@ -689,7 +689,8 @@ def check_explicit_axes(loss, case, data, options) -> None:
         )
 
     # JAX looks at more where the mesh is set, which JAX 0.7 cannot yet.
-    with getattr(jax, "set_mesh", contextlib.nullcontext)(mesh):
+    inside = jax.set_mesh if hasattr(jax, "set_mesh") else jax.sharding.use_mesh  # of JAX 0.7
+    with inside(mesh):
         values, slopes = jax.eval_shape(_rows_and_slope(loss), *jax.tree.map(spread, (data, options)))
     assert values.sharding.spec[0] == slopes.sharding.spec[0] == "rows"
 
