@@ -84,8 +84,8 @@ class _Chain(NamedTuple):
     def of(cls, leads: Array, transitions: Array, labels: Array, there: Array) -> "_Chain":
         # The number of the last place that is there, up to and with each, and then before each.
         places = lax.broadcasted_iota(labels.dtype, labels.shape, labels.ndim - 1) + 1
-        last = lax.cummax(jnp.where(there, places, 0), axis=there.ndim - 1)
-        last = jnp.where(places > 1, jnp.roll(last, 1, axis=-1), 0)
+        last = lax.cummax(places * there.astype(places.dtype), axis=there.ndim - 1)
+        last = jnp.roll(last, 1, axis=-1) * (places > 1).astype(places.dtype)
         before = jnp.take_along_axis(labels, jnp.maximum(last - 1, 0), axis=-1)
         # Each row has the transitions to itself: JAX shards no gather of what all rows have in common.
         classes = transitions.shape[0]
